@@ -1,0 +1,130 @@
+"""The only place where image ranges and sizes are converted.
+
+Everywhere else images are float32, (N, 3, H, W), in [-1, 1]. Bytes are 0 ... 255; "unit" means [0, 1].
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, PngImagePlugin
+
+from latent_lab.types import ByteImages, Images
+
+
+def from_bytes(images: ByteImages) -> Images:
+    """Bytes 0 ... 255 to float32 in [-1, 1]: x / 127.5 - 1."""
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_bytes(images: Images) -> ByteImages:
+    """[-1, 1] to bytes: clamped, then rounded to the nearest level (not truncated, never wrapped)."""
+    return images.float().clamp(-1.0, 1.0).add(1.0).mul_(127.5).round_().to(torch.uint8)
+
+
+def to_unit(images: Images) -> Images:
+    """[-1, 1] to [0, 1], not clamped."""
+    return (images + 1.0) / 2.0
+
+
+def from_unit(images: Images) -> Images:
+    """[0, 1] to [-1, 1], not clamped."""
+    return images * 2.0 - 1.0
+
+
+def quantise(images: Images) -> Images:
+    """What a viewer of the saved file would see: clamped and rounded to 8 bits, still in [-1, 1]."""
+    return from_bytes(to_bytes(images))
+
+
+def halve(images: Images) -> Images:
+    """Half the resolution by 2x2 means, in float."""
+    return F.avg_pool2d(images, 2)
+
+
+def double(images: Images) -> Images:
+    """Twice the resolution by pixel repetition."""
+    return F.interpolate(images, scale_factor=2, mode="nearest")
+
+
+def resize(images: Images, resolution: int) -> Images:
+    """Square images of another size; antialiased bicubic filter (Pillow's) in float, clamped to [-1, 1]."""
+    if images.shape[-2:] == (resolution, resolution):
+        return images
+    resized = F.interpolate(images, (resolution, resolution), mode="bicubic", align_corners=False, antialias=True)
+    return resized.clamp(-1.0, 1.0)
+
+
+def fade_images(images: Images, alpha: float) -> Images:
+    """Real images of a fading phase: alpha x + (1 - alpha) double(halve(x)), in float, quantised nowhere.
+
+    Progressive growing shows the networks images whose finest details fade in together with the newest layers (Karras et
+    al. 2018, section 2; Pioneer follows).
+
+    Args:
+        images: (N, C, R, R) in [-1, 1].
+        alpha: weight of the finest details, in [0, 1].
+    """
+    if alpha >= 1.0 or images.shape[-1] <= 4:
+        return images
+    return torch.lerp(double(halve(images)), images, alpha)
+
+
+def fade_images_as_published(images: Images, alpha: float) -> Images:
+    """The fade of Pioneer's image-folder loader, which rounds to 8 bits twice.
+
+    The image becomes 8-bit, is reduced by Pillow's bilinear filter, repeated, mixed in [0, 1] and cut to 8 bits again by
+    truncation. `fade_images` is the right form; this one reproduces the published program.
+    """
+    resolution = images.shape[-1]
+    if alpha >= 1.0 or resolution <= 4:
+        return images
+    fine = to_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
+    size = (resolution // 2, resolution // 2)
+    coarse = np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)) for one in fine])
+    coarse = coarse.repeat(2, axis=1).repeat(2, axis=2)
+    mixed = (1.0 - alpha) * coarse.astype(np.float32) / 255 + alpha * fine.astype(np.float32) / 255
+    mixed_bytes = torch.from_numpy((mixed * 255).astype(np.uint8)).permute(0, 3, 1, 2)
+    return from_bytes(mixed_bytes).to(images.device)
+
+
+def make_grid(images: Images, columns: int, *, padding: int = 2) -> Images:
+    """One image (1, C, H', W') of all images row by row, on white, each clamped to [-1, 1]."""
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    columns = min(columns, count)
+    sheet = images.new_ones(1, channels, rows * (height + padding) + padding, columns * (width + padding) + padding)
+    for index, image in enumerate(images.float().clamp(-1.0, 1.0)):
+        top = padding + index // columns * (height + padding)
+        left = padding + index % columns * (width + padding)
+        sheet[0, :, top : top + height, left : left + width] = image
+    return sheet
+
+
+def enlarge(images: Images, factor: int) -> Images:
+    """Each pixel as a factor x factor block, so that small images can be looked at."""
+    return F.interpolate(images, scale_factor=factor, mode="nearest") if factor > 1 else images
+
+
+def save_png(path: Path, image: Images, *, description: str | None = None) -> None:
+    """Writes one image (1, C, H, W) as an 8-bit PNG; the file appears whole or not at all.
+
+    Args:
+        path: ends in .png; its folder must exist.
+        image: in [-1, 1].
+        description: text stored in the file (protocol, seed, checkpoint).
+    """
+    pixels = to_bytes(image)[0].permute(1, 2, 0).cpu().numpy()
+    info = PngImagePlugin.PngInfo()
+    if description:
+        info.add_text("Description", description)
+    buffer = io.BytesIO()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    picture.save(buffer, format="PNG", pnginfo=info)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(buffer.getvalue())
+    temporary.replace(path)

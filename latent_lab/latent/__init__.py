@@ -1,0 +1,1 @@
+"""What a latent model is: spaces, interfaces and wrappers over them."""
