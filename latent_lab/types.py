@@ -6,7 +6,8 @@ pytest (jaxtyping with beartype) and cost nothing in production.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -35,4 +36,47 @@ Scalar: TypeAlias = Float[Tensor, ""]
 Indices: TypeAlias = Int[Tensor, "N"]
 """Global sample indices."""
 
-__all__ = ["ByteImages", "Features", "Images", "Indices", "Latents", "Scalar", "Scores", "Styles"]
+
+class ImageBatch(NamedTuple):
+    """Images with what is known about them; a tuple, so that Lightning and pinned memory carry it as it is."""
+
+    images: Images
+    """(N, C, R, R) float32 in [-1, 1]."""
+    index: Indices
+    """(N,) place of each image in its split (training: the global position in the endless stream); -1 marks padding."""
+    labels: Tensor | None = None
+    """(N, K) float32 in the order of the source's `label_names`, NaN where unknown."""
+    pose: Tensor | None = None
+    """(N, 4, 4) float32 camera-to-object matrices."""
+
+
+class ImageSource(Protocol):
+    """A finite, ordered set of images that any part of the package can read by index."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the columns of `ImageBatch.labels`; empty if there are no labels."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Plain data: what was read and how it was processed, the split, and under "hash" a digest of all that."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def batch(self, indices: Sequence[int], resolution: int) -> ImageBatch:
+        """The images of the given places at the given number of pixels per side, never mirrored."""
+
+
+__all__ = [
+    "ByteImages",
+    "Features",
+    "ImageBatch",
+    "ImageSource",
+    "Images",
+    "Indices",
+    "Latents",
+    "Scalar",
+    "Scores",
+    "Styles",
+]

@@ -1,0 +1,86 @@
+"""The contract of an analysis: what it needs, what it returns, how a result is kept.
+
+An analysis says what is fed to which metric and which figures come out. It is a frozen dataclass whose fields are its
+options, so one definition gives the Python call, the callback, the command line and the help text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from latent_lab import distributed, images
+from latent_lab.latent.interfaces import AbstractDecoder, require
+from latent_lab.types import Images, ImageSource
+
+
+@dataclass(frozen=True)
+class Result:
+    """Numbers and pictures of one analysis, with the protocol that makes them comparable."""
+
+    analysis: str
+    numbers: Mapping[str, float]
+    """Names state the protocol: `fd_efflite0_clean_5k`, `ppl_z_end`."""
+    protocol: Mapping[str, Any]
+    """Plain data: sample counts, resize, extractor and its sha256, data recipe and split, seed, checkpoint."""
+    pictures: Mapping[str, Images] = field(default_factory=dict)
+    """File stem -> sheet (1, C, H, W) in [-1, 1]."""
+
+    def save(self, folder: Path) -> None:
+        """Writes result.json and one PNG per picture; only the first process writes."""
+        if distributed.rank() != 0:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"analysis": self.analysis, "numbers": dict(self.numbers), "protocol": dict(self.protocol)}
+        temporary = folder / "result.json.tmp"
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(folder / "result.json")
+        for stem, sheet in self.pictures.items():
+            images.save_png(folder / f"{stem}.png", sheet, description=json.dumps(record["protocol"]))
+
+
+class AbstractAnalysis(ABC):
+    """Something that can be done with any model of a certain kind. Subclasses are frozen dataclasses."""
+
+    name: ClassVar[str]
+    """As on the command line: `latent-lab analyze NAME`."""
+    requires: ClassVar[type] = AbstractDecoder
+    """The interface that a model must offer."""
+    needs_images: ClassVar[bool] = False
+    """Whether `run` reads real images."""
+
+    def __call__(self, model: Any, source: ImageSource | None = None) -> Result:
+        """Checks the inputs, runs, and adds the options to the protocol.
+
+        Args:
+            model: offers `requires`; it is used in evaluation mode, on its own device, and left as it was found.
+            source: real images, for analyses that need them.
+
+        Raises:
+            TypeError: if the model does not offer what the analysis needs.
+            ValueError: if images are needed and none were given.
+        """
+        require(model, self.requires, by=self.name)
+        if self.needs_images and source is None:
+            raise ValueError(f"{self.name} compares with real images and was given none: name a data set or a folder")
+        was_training = getattr(model, "training", False)
+        if was_training:
+            model.eval()
+        try:
+            result = self.run(model, source)
+        finally:
+            if was_training:
+                model.train()
+        protocol = {"options": dataclasses.asdict(self), **result.protocol}  # type: ignore[call-overload]
+        if source is not None:
+            protocol["data"] = dict(source.recipe)
+        return dataclasses.replace(result, protocol=protocol)
+
+    @abstractmethod
+    def run(self, model: Any, source: ImageSource | None) -> Result:
+        """Does the work; called on every process, each of which does its share."""
