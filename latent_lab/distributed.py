@@ -50,8 +50,8 @@ class _GatherWithGradient(torch.autograd.Function):
 def gather(local: Tensor) -> Tensor:
     """All ranks' rows in rank order, differentiable; every rank must hold equally many.
 
-    A loss of the gathered rows, computed on every rank, has W times its gradient after the backward pass, which the mean
-    over ranks of DistributedDataParallel turns into exactly the gradient of one process with the whole batch.
+    A loss of the gathered rows, computed on every rank, has W times its gradient after the backward pass, which the
+    mean over ranks of DistributedDataParallel turns into exactly the gradient of one process with the whole batch.
     """
     return _GatherWithGradient.apply(local) if is_distributed() else local
 
@@ -104,7 +104,9 @@ def barrier() -> None:
 
 
 class IndexedRandom:
-    """Random numbers that depend on (seed, stream, index) alone: not on rank, batch size, order or what was drawn before.
+    """Random numbers that depend on (seed, stream, index) alone.
+
+    They do not depend on rank, batch size, order, or on what was drawn before.
 
     Two streams, two seeds or two indices give independent numbers; the same triple always gives the same, on every
     machine, because numbers are drawn on the CPU by torch's Mersenne twister.

@@ -1,7 +1,8 @@
 """Progressive growing as a pure function of the number of real images seen.
 
-`GrowthSchedule.at(images_seen)` returns everything that varies with progress. The data sampler and the model both read it
-and know nothing of each other, so a run resumes at any image and a configuration means the same on any number of devices.
+`GrowthSchedule.at(images_seen)` returns everything that varies with progress. The data sampler and the model both read
+it and know nothing of each other, so a run resumes at any image and a configuration means the same on any number of
+devices.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ class Stage:
     """Thousands of images, from the first row of this resolution on, in which its new layers fade in (alpha 0 to 1)."""
     learning_rate: float = 1e-3
     """Of every optimiser."""
+    learning_rate_end: float | None = None
+    """The rate falls linearly to this over the row; none: it stays. Without it, the last weights are those of one noisy
+    step."""
     margin: float | None = None
     """KL margin of Balanced Pioneer in code units (paper units divided by 10); none: no clamp."""
 
@@ -52,12 +56,14 @@ class Stage:
             raise ValueError(f"a stage's kimg must be positive, got {self.kimg}")
         if self.batch_size < 2:
             raise ValueError(
-                f"batch_size must be at least 2, got {self.batch_size}: the objectives compare statistics over the batch"
+                f"batch_size must be at least 2, got {self.batch_size}: objectives compare statistics over the batch"
             )
         if self.fade_kimg < 0:
             raise ValueError(f"fade_kimg must not be negative, got {self.fade_kimg}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.learning_rate_end is not None and self.learning_rate_end <= 0:
+            raise ValueError(f"learning_rate_end must be positive or null (constant), got {self.learning_rate_end}")
         if self.margin is not None and self.margin <= 0:
             raise ValueError(f"margin must be positive or null (no clamp), got {self.margin}")
 
@@ -150,7 +156,7 @@ class GrowthSchedule:
             resolution=stage.resolution,
             alpha=alpha,
             batch_size=stage.batch_size,
-            learning_rate=stage.learning_rate,
+            learning_rate=_learning_rate(stage, (images_seen - starts[row]) / (1000 * stage.kimg)),
             margin=stage.margin,
         )
 
@@ -163,3 +169,9 @@ class GrowthSchedule:
 
     def _first_row_of(self, resolution: int) -> int:
         return next(row for row, stage in enumerate(self.stages) if stage.resolution == resolution)
+
+
+def _learning_rate(stage: Stage, share: float) -> float:
+    if stage.learning_rate_end is None:
+        return stage.learning_rate
+    return stage.learning_rate + (stage.learning_rate_end - stage.learning_rate) * min(1.0, share)

@@ -62,8 +62,8 @@ def resize(images: Images, resolution: int) -> Images:
 def fade_images(images: Images, alpha: float) -> Images:
     """Real images of a fading phase: alpha x + (1 - alpha) double(halve(x)), in float, quantised nowhere.
 
-    Progressive growing shows the networks images whose finest details fade in together with the newest layers (Karras et
-    al. 2018, section 2; Pioneer follows).
+    Progressive growing shows the networks images whose finest details fade in together with the newest layers (Karras
+    et al. 2018, section 2; Pioneer follows).
 
     Args:
         images: (N, C, R, R) in [-1, 1].
@@ -77,8 +77,8 @@ def fade_images(images: Images, alpha: float) -> Images:
 def fade_images_as_published(images: Images, alpha: float) -> Images:
     """The fade of Pioneer's image-folder loader, which rounds to 8 bits twice.
 
-    The image becomes 8-bit, is reduced by Pillow's bilinear filter, repeated, mixed in [0, 1] and cut to 8 bits again by
-    truncation. `fade_images` is the right form; this one reproduces the published program.
+    The image becomes 8-bit, is reduced by Pillow's bilinear filter, repeated, mixed in [0, 1] and cut to 8 bits again
+    by truncation. `fade_images` is the right form; this one reproduces the published program.
     """
     resolution = images.shape[-1]
     if alpha >= 1.0 or resolution <= 4:

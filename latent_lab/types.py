@@ -1,13 +1,13 @@
 """The package's vocabulary of tensors: one name for each shape that crosses a module boundary.
 
-The letters are N (samples), C (channels), H and W (pixels), D (latent coordinates), L (layers). Shapes are checked under
-pytest (jaxtyping with beartype) and cost nothing in production.
+The letters are N (samples), C (channels), H and W (pixels), D (latent coordinates), L (layers). Shapes are checked
+under pytest (jaxtyping with beartype) and cost nothing in production.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -42,7 +42,7 @@ class ImageBatch(NamedTuple):
 
     images: Images
     """(N, C, R, R) float32 in [-1, 1]."""
-    index: Indices
+    index: Indices  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     """(N,) place of each image in its split (training: the global position in the endless stream); -1 marks padding."""
     labels: Tensor | None = None
     """(N, K) float32 in the order of the source's `label_names`, NaN where unknown."""
@@ -50,6 +50,7 @@ class ImageBatch(NamedTuple):
     """(N, 4, 4) float32 camera-to-object matrices."""
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """A finite, ordered set of images that any part of the package can read by index."""
 

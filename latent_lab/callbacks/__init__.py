@@ -1,1 +1,6 @@
-""""""
+"""What happens around training: checkpoints, records, pictures, guards, graceful stops."""
+
+from latent_lab.callbacks.run import AnalysisPlan, RunOptions, build_callbacks, build_trainer
+from latent_lab.callbacks.stopping import GracefulStop, TrainingStopped
+
+__all__ = ["AnalysisPlan", "GracefulStop", "RunOptions", "TrainingStopped", "build_callbacks", "build_trainer"]

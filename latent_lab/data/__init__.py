@@ -1,1 +1,11 @@
 """Data sets as LightningDataModules, the sampler that grows with training, and the synthetic renderer."""
+
+from latent_lab.data.base import AbstractImageData as AbstractImageData
+from latent_lab.data.celeba import CelebA as CelebA
+from latent_lab.data.celebahq import CelebAHQ as CelebAHQ
+from latent_lab.data.cifar10 import CIFAR10 as CIFAR10
+from latent_lab.data.image_folder import ImageFolder as ImageFolder
+from latent_lab.data.lsun import LSUNBedrooms as LSUNBedrooms
+from latent_lab.data.packing import PackingSummary as PackingSummary
+from latent_lab.data.packing import prepare as prepare
+from latent_lab.data.synthetic_faces import SyntheticFaces as SyntheticFaces

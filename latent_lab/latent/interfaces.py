@@ -37,7 +37,9 @@ class AbstractAutoencoder(AbstractDecoder):
 
     @abstractmethod
     def encode(self, images: Images) -> Latents:
-        """A point of the latent space for each image (N, C, R, R): the posterior's mean where there is one, projected."""
+        """A point of the latent space for each image (N, C, R, R): the posterior's mean where there is one,
+        projected.
+        """
 
     def reconstruct(self, images: Images) -> Images:
         """decode(encode(images))."""
@@ -80,7 +82,7 @@ class AbstractTranslator(ABC):
 
 Interface = TypeVar("Interface")
 
-_WHO_QUALIFIES = {
+_WHO_QUALIFIES: dict[type, str] = {
     AbstractDecoder: "every generator and autoencoder qualifies",
     AbstractAutoencoder: "an autoencoder (such as Pioneer) qualifies",
     AbstractStochasticEncoder: "a variational autoencoder qualifies",

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from latent_lab.types import Latents, Scores
 
@@ -24,10 +25,12 @@ class AbstractLatentSpace(ABC):
 
     @abstractmethod
     def from_normal(self, normal: Latents) -> Latents:
-        """Maps standard normal rows (N, D) to samples of the prior, so that callers decide where randomness comes from."""
+        """Maps standard normal rows (N, D) to samples of the prior, so that callers decide where randomness comes
+        from.
+        """
 
     def sample(self, n: int, rng: torch.Generator) -> Latents:
-        """n independent samples of the prior, on the generator's device."""
+        """Draws n independent samples of the prior, on the generator's device."""
         return self.from_normal(torch.randn(n, self.dim, generator=rng, device=rng.device))
 
     @abstractmethod
@@ -73,15 +76,19 @@ class _Vectors(AbstractLatentSpace):
 class Gaussian(_Vectors):
     """R^D with the standard normal prior, straight lines and Euclidean distance."""
 
+    @override
     def from_normal(self, normal: Latents) -> Latents:
         return normal
 
+    @override
     def project(self, latents: Latents) -> Latents:
         return latents
 
+    @override
     def interpolate(self, a: Latents, b: Latents, t: float | Tensor) -> Latents:
         return torch.lerp(a, b, _column(t, a))
 
+    @override
     def distance(self, a: Latents, b: Latents) -> Scores:
         return torch.linalg.vector_norm(a - b, dim=1)
 
@@ -89,12 +96,15 @@ class Gaussian(_Vectors):
 class Hypersphere(_Vectors):
     """The unit sphere in R^D with the uniform prior, great circles and the angle (radians) as distance."""
 
+    @override
     def from_normal(self, normal: Latents) -> Latents:
         return self.project(normal)
 
+    @override
     def project(self, latents: Latents) -> Latents:
         return F.normalize(latents, dim=1, eps=1e-12)
 
+    @override
     def interpolate(self, a: Latents, b: Latents, t: float | Tensor) -> Latents:
         """Great circle from a to b (Shoemake 1985): b's direction seen from a, turned by t times the angle.
 
@@ -113,6 +123,7 @@ class Hypersphere(_Vectors):
         path = torch.where(share == 0, a, path)
         return torch.where(share == 1, b, path)
 
+    @override
     def distance(self, a: Latents, b: Latents) -> Scores:
         """Angle 2 atan2(|a - b|, |a + b|): exact for equal and for opposite points, unlike the arc cosine."""
         difference = torch.linalg.vector_norm(a - b, dim=1)
@@ -134,17 +145,21 @@ class Empirical(_Vectors):
         self.samples = samples
         self.mean = samples.mean(0)
 
+    @override
     def from_normal(self, normal: Latents) -> Latents:
         # The first coordinate's normal distribution function turns it into a uniform draw of an example.
         uniform = torch.special.ndtr(normal[:, 0].double())
         row = (uniform * len(self.samples)).long().clamp_max(len(self.samples) - 1)
         return self.samples.to(normal)[row]
 
+    @override
     def project(self, latents: Latents) -> Latents:
         return latents
 
+    @override
     def interpolate(self, a: Latents, b: Latents, t: float | Tensor) -> Latents:
         return torch.lerp(a, b, _column(t, a))
 
+    @override
     def distance(self, a: Latents, b: Latents) -> Scores:
         return torch.linalg.vector_norm(a - b, dim=1)

@@ -1,0 +1,83 @@
+"""The one callback that runs any analysis while a model trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from latent_lab import distributed, images
+from latent_lab.analyses import AbstractAnalysis, HeldOut
+from latent_lab.callbacks.pacing import EveryKimg
+from latent_lab.callbacks.records import Records
+
+
+class RunAnalysis(Callback):
+    """Runs an analysis every so many images and at the end; keeps its numbers and pictures.
+
+    Args:
+        analysis: what to run, on every process.
+        records: where numbers and pictures go.
+        folder: PNG files go here, one per picture and moment.
+        every_kimg: how often; None: only at the end.
+        split: of the data, for analyses that read real images.
+    """
+
+    def __init__(
+        self,
+        analysis: AbstractAnalysis,
+        records: Records,
+        folder: Path,
+        *,
+        every_kimg: float | None = None,
+        split: Literal["train", "val", "test"] = "val",
+    ) -> None:
+        self.analysis = analysis
+        self.records = records
+        self.folder = folder
+        self.interval = EveryKimg(every_kimg)
+        self.split = split
+        self._before = 0
+        self._done_at = -1
+
+    @property
+    def state_key(self) -> str:
+        """Two analyses with different options keep apart."""
+        return f"RunAnalysis({self.analysis!r})"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts counting."""
+        model: Any = pl_module
+        self._before = model.images_seen
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Runs when due."""
+        model: Any = pl_module
+        before, self._before = self._before, model.images_seen
+        if self.interval.due(before, model.images_seen):
+            self.run(trainer, model)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Runs for the final model."""
+        model: Any = pl_module
+        if self._done_at != model.images_seen:
+            self.run(trainer, model)
+
+    def run(self, trainer: Trainer, model: Any) -> None:
+        """Runs the analysis now."""
+        self._done_at = model.images_seen
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        source = None
+        if self.analysis.needs_images:
+            source = HeldOut(datamodule.source(self.split), reference=datamodule.source("train"))
+        result = self.analysis(model, source)
+        values = {f"{self.split if source is not None else 'prior'}/{k}": v for k, v in result.numbers.items()}
+        if values:
+            self.records.numbers(trainer, values, model.images_seen)
+        for stem, sheet in result.pictures.items():
+            self.records.picture(trainer, stem, sheet, model.images_seen)
+            if distributed.rank() == 0:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                images.save_png(self.folder / f"{stem}-{model.images_seen / 1000:08.1f}k.png", sheet)

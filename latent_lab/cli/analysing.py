@@ -1,0 +1,151 @@
+"""`latent-lab test`, `validate`, `analyze`, and the short spellings of analyses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from latent_lab import distributed
+from latent_lab.analyses import (
+    ANALYSES,
+    AbstractAnalysis,
+    Evaluate,
+    HeldOut,
+    Interpolate,
+    Reconstruct,
+    Sample,
+    write_report,
+)
+from latent_lab.cli.arguments import Arguments
+from latent_lab.cli.console import quieten
+from latent_lab.cli.errors import InputError, closest
+from latent_lab.cli.schema import arguments_from
+from latent_lab.cli.trained import Trained, load_trained, say, source_of
+from latent_lab.types import ImageSource
+
+_QUICK: Mapping[str, int] = {
+    "num_samples": 1000,
+    "num_reference": 1000,
+    "num_reconstructions": 256,
+    "num_paths": 256,
+    "num_swd": 512,
+}
+"""What `validate` counts unless told otherwise."""
+
+# --------------------------------------------------------------------------------- whose fields are options of commands
+
+
+def evaluation(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `test` and `validate`."""
+    del words
+    return Evaluate
+
+
+def sampling(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `sample`."""
+    del words
+    return Sample
+
+
+def reconstruction(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `reconstruct`."""
+    del words
+    return Reconstruct
+
+
+def interpolation(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `interpolate`."""
+    del words
+    return Interpolate
+
+
+def named_analysis(words: Sequence[str]) -> type[AbstractAnalysis] | None:
+    """Of `analyze NAME`; none while no name is given.
+
+    Raises:
+        InputError: if there is no analysis of that name.
+    """
+    if not words or words[0].startswith("-"):
+        return None
+    if words[0] not in ANALYSES:
+        raise InputError(f"there is no analysis {words[0]}: {closest(words[0], ANALYSES)}")
+    return ANALYSES[words[0]]
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def test(arguments: Arguments) -> None:
+    """Evaluates on the test split; samples are compared with training images."""
+    _run(arguments, "test", Evaluate)
+
+
+def validate(arguments: Arguments) -> None:
+    """Evaluates on the validation split, with small samples."""
+    _run(arguments, "validate", Evaluate, defaults=_QUICK, split="val")
+
+
+def analyze(arguments: Arguments) -> None:
+    """Runs the analysis that is named first."""
+    analysis = named_analysis(arguments.words)
+    if analysis is None:
+        raise InputError(f"analyze needs the NAME of an analysis: {', '.join(sorted(ANALYSES))}")
+    _run(dataclasses.replace(arguments, words=arguments.words[1:]), analysis.name, analysis)
+
+
+def sample(arguments: Arguments) -> None:
+    """Draws new images."""
+    _run(arguments, "sample", Sample)
+
+
+def reconstruct(arguments: Arguments) -> None:
+    """Shows images beside what the model makes of them."""
+    _run(arguments, "reconstruct", Reconstruct)
+
+
+def interpolate(arguments: Arguments) -> None:
+    """Walks between samples, or between images where some are given."""
+    _run(arguments, "interpolate", Interpolate)
+
+
+def _run(
+    arguments: Arguments,
+    command: str,
+    analysis: type[AbstractAnalysis],
+    defaults: Mapping[str, Any] | None = None,
+    split: str = "test",
+) -> None:
+    """Builds, runs, writes, prints."""
+    quieten()
+    options = {**(defaults or {}), **arguments_from(arguments.options, analysis)}
+    ready = analysis(**options)
+    trained = load_trained(arguments, command)
+    source = _source(arguments, trained, analysis, split)
+    result = ready(trained.model, source)
+    result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance})
+    out = arguments.text("out")
+    folder = Path(out).expanduser() if out else trained.results_folder(command)
+    report = write_report(result, folder)
+    if distributed.rank() == 0:
+        print(numbers_table(result.numbers))
+    for note in result.protocol.get("notes", ()):
+        say(f"note: {note}")
+    say(f"written to {report if analysis is Evaluate else folder}")
+
+
+def _source(arguments: Arguments, trained: Trained, analysis: type[AbstractAnalysis], split: str) -> ImageSource | None:
+    asked_for = arguments.text("images") is not None or arguments.text("split") is not None
+    if not analysis.needs_images and not asked_for:
+        return None
+    source = source_of(arguments, trained, split)
+    if analysis is not Evaluate or arguments.text("images") is not None:
+        return source
+    return HeldOut(source, trained.data.source("train"))
+
+
+def numbers_table(numbers: Mapping[str, float]) -> str:
+    """Names and values in two columns."""
+    width = max((len(name) for name in numbers), default=0)
+    return "\n".join(f"{name:<{width}}  {value:>12.6g}" for name, value in numbers.items())

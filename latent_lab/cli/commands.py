@@ -1,0 +1,206 @@
+"""The table of commands. It imports nothing heavy: `latent-lab --help` answers before torch could be loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from latent_lab.cli.arguments import Option
+
+GROUPS = ("Start here", "Train", "Measure", "Look", "Data and files", "What there is")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command and everything its help says."""
+
+    name: str
+    group: str
+    summary: str
+    run: str
+    """Where it is: "module:function"; the function takes `Arguments` and returns an exit code or None."""
+    usage: str = ""
+    """What follows the name."""
+    options: tuple[Option, ...] = ()
+    options_from: str | None = None
+    """"module:function" of the words to the class or function whose parameters are options, too."""
+    sections: tuple[str, ...] = ()
+    """Configuration sections whose keys may be given: --data.root X."""
+    details: str = ""
+    """More sentences for the help."""
+    examples: tuple[str, ...] = ()
+
+
+CHECKPOINT = Option("ckpt", "checkpoint file, or a name that `latent-lab checkpoints` lists", "FILE")
+OUT = Option("out", "folder for what comes out", "DIR")
+DEVICES = Option("devices", "number of devices (default 1); the numbers do not depend on it", "N")
+ACCELERATOR = Option("accelerator", "auto (default), cpu, gpu, mps", "NAME")
+SPLIT = Option("split", "which images: train, val or test (default)", "NAME")
+IMAGES = Option("images", "your own images: a folder or one file, instead of the data of the checkpoint", "PATH")
+CONFIGS = Option("config", "a YAML file, or a shipped name; may be repeated, later ones win", "FILE", repeated=True)
+
+_LOOK = (CHECKPOINT, OUT, DEVICES, ACCELERATOR)
+_MEASURED = "Model and data are the checkpoint's; what you change over it is printed."
+
+
+COMMANDS = (
+    Command(
+        "demo",
+        "Start here",
+        "trains on built-in faces for a few minutes, tests, draws pictures, writes a report",
+        "latent_lab.cli.demo:demo",
+        usage="[--out DIR]",
+        options=(
+            Option("out", "folder for run, results and report (default runs/demo); continues what is there", "DIR"),
+            Option("max-kimg", "thousands of images to train on", "N", key="run.max_kimg"),
+        ),
+        sections=("run", "trainer"),
+        examples=("latent-lab demo",),
+    ),
+    Command(
+        "fit",
+        "Train",
+        "trains the model of a configuration",
+        "latent_lab.cli.training:fit",
+        usage="--config NAME.yaml [--SECTION.OPTION VALUE ...]",
+        options=(
+            CONFIGS,
+            Option("run-dir", "folder of the run (default runs/NAME)", "DIR", key="run.dir"),
+            Option(
+                "resume", "auto: continue this run if it was begun; no (default); or a checkpoint to go on from", "HOW"
+            ),
+            Option(
+                "max-kimg", "thousands of images after which to stop (default: the schedule's)", "N", "run.max_kimg"
+            ),
+            Option("seed", "of the model and of the order of its images", "N"),
+            Option("dry-run", "build everything, print configuration and schedule, train nothing"),
+        ),
+        sections=("model", "data", "run", "trainer"),
+        details=(
+            "The command line wins over later configurations, these over earlier ones, all over the checkpoint that is "
+            "resumed. Short keys work: --model.latent_dim is --model.init_args.latent_dim."
+        ),
+        examples=(
+            "latent-lab fit --config pioneer_celebahq.yaml --data.root ~/celeba-hq",
+            "latent-lab fit --config pioneer_folder --config trainer/gpu --data.root photos --run-dir runs/photos",
+            "latent-lab fit --run-dir runs/photos --resume auto --max-kimg 2000",
+            'latent-lab fit --config pioneer_synthetic --model.widths "[64, 64, 64, 32]" --model.weights.latent 50',
+        ),
+    ),
+    Command(
+        "test",
+        "Measure",
+        "all metrics of a checkpoint on held-out test images",
+        "latent_lab.cli.analysing:test",
+        usage="--ckpt FILE [--out DIR] [--OPTION VALUE ...]",
+        options=(*_LOOK, SPLIT),
+        options_from="latent_lab.cli.analysing:evaluation",
+        sections=("model", "data"),
+        details=f"{_MEASURED} Writes result.json, report.md and pictures.",
+        examples=(
+            "latent-lab test --ckpt runs/photos/checkpoints/last.ckpt",
+            "latent-lab test --ckpt runs/photos/checkpoints/last.ckpt --num-samples 5000 --extractor efflite0",
+        ),
+    ),
+    Command(
+        "validate",
+        "Measure",
+        "the same on validation images, quickly, with small samples",
+        "latent_lab.cli.analysing:validate",
+        usage="--ckpt FILE [--out DIR] [--OPTION VALUE ...]",
+        options=_LOOK,
+        options_from="latent_lab.cli.analysing:evaluation",
+        sections=("model", "data"),
+        details=_MEASURED,
+        examples=("latent-lab validate --ckpt runs/photos/checkpoints/last.ckpt",),
+    ),
+    Command(
+        "analyze",
+        "Measure",
+        "any analysis of a checkpoint: numbers to result.json, figures to PNG",
+        "latent_lab.cli.analysing:analyze",
+        usage="NAME --ckpt FILE [--out DIR] [--OPTION VALUE ...]",
+        options=(*_LOOK, SPLIT, IMAGES),
+        options_from="latent_lab.cli.analysing:named_analysis",
+        sections=("model", "data"),
+        details=_MEASURED,
+        examples=("latent-lab analyze interpolate --ckpt pioneer.ckpt --out pictures",),
+    ),
+    Command(
+        "sample",
+        "Look",
+        "draws new images",
+        "latent_lab.cli.analysing:sample",
+        usage="--ckpt FILE [--out DIR] [--OPTION VALUE ...]",
+        options=_LOOK,
+        options_from="latent_lab.cli.analysing:sampling",
+        sections=("model", "data"),
+        examples=("latent-lab sample --ckpt runs/photos/checkpoints/last.ckpt --num 64 --seed 1",),
+    ),
+    Command(
+        "reconstruct",
+        "Look",
+        "encodes and decodes images, beside the originals",
+        "latent_lab.cli.analysing:reconstruct",
+        usage="--ckpt FILE [--images PATH] [--out DIR] [--OPTION VALUE ...]",
+        options=(*_LOOK, SPLIT, IMAGES),
+        options_from="latent_lab.cli.analysing:reconstruction",
+        sections=("model", "data"),
+        examples=("latent-lab reconstruct --ckpt runs/photos/checkpoints/last.ckpt --images family/",),
+    ),
+    Command(
+        "interpolate",
+        "Look",
+        "walks between images through the latent space",
+        "latent_lab.cli.analysing:interpolate",
+        usage="--ckpt FILE [--images PATH] [--out DIR] [--OPTION VALUE ...]",
+        options=(*_LOOK, SPLIT, IMAGES),
+        options_from="latent_lab.cli.analysing:interpolation",
+        sections=("model", "data"),
+        examples=("latent-lab interpolate --ckpt runs/photos/checkpoints/last.ckpt --images family/",),
+    ),
+    Command(
+        "predict",
+        "Look",
+        "writes the code and the reconstruction of every image",
+        "latent_lab.cli.predicting:predict",
+        usage="--ckpt FILE --out DIR [--images PATH]",
+        options=(*_LOOK, SPLIT, IMAGES, Option("no-pictures", "write codes only")),
+        sections=("model", "data"),
+        details="codes.safetensors holds `index` and `latents`; reconstructions are numbered by index.",
+        examples=("latent-lab predict --ckpt runs/photos/checkpoints/last.ckpt --images family/ --out codes",),
+    ),
+    Command(
+        "prepare",
+        "Data and files",
+        "checks and packs a folder of images once, with a report of odd files",
+        "latent_lab.cli.packing:prepare",
+        usage="SOURCE --out DIR [--OPTION VALUE ...]",
+        options=(OUT,),
+        options_from="latent_lab.cli.packing:packing_function",
+        details="`latent-lab help ImageFolder` explains the options. Give DIR as --data.root afterwards.",
+        examples=("latent-lab prepare photos --out data/photos --resolution 128",),
+    ),
+    Command(
+        "export",
+        "Data and files",
+        "the averaged generator and the encoder as safetensors",
+        "latent_lab.cli.exporting:export",
+        usage="FILE --out X.safetensors",
+        options=(Option("out", "file to write", "X.safetensors"),),
+        details="The recipes of model and data are in the file's metadata.",
+        examples=("latent-lab export runs/photos/checkpoints/last.ckpt --out photos.safetensors",),
+    ),
+    Command("models", "What there is", "the models", "latent_lab.cli.listing:models"),
+    Command("data", "What there is", "the data sets", "latent_lab.cli.listing:data"),
+    Command("configs", "What there is", "the shipped configurations", "latent_lab.cli.listing:configs"),
+    Command("checkpoints", "What there is", "the shipped checkpoints", "latent_lab.cli.listing:checkpoints"),
+    Command(
+        "help",
+        "What there is",
+        "every option of a model, data set or analysis, or of the sections run and trainer",
+        "latent_lab.cli.listing:explain",
+        usage="NAME",
+        examples=("latent-lab help Pioneer", "latent-lab help ImageFolder", "latent-lab help run"),
+    ),
+)
+BY_NAME = {command.name: command for command in COMMANDS}

@@ -1,0 +1,70 @@
+"""A person's own images as a source for analyses: every readable file, no splits, nothing packed."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from latent_lab import images
+from latent_lab.data.framing import Framing
+from latent_lab.data.readers import OddFile, Pixels, UnreadableImage, list_images, read_image
+from latent_lab.types import ImageBatch
+
+
+class OwnImages:
+    """An `ImageSource` of a folder or of a single file: largest centred squares, any number of images.
+
+    Args:
+        path: folder or file.
+
+    Raises:
+        ValueError: if there is no readable image.
+    """
+
+    label_names: tuple[str, ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root = path.parent if path.is_file() else path
+        self.framing = Framing()
+        self.names: list[str] = []
+        self.odd_files: list[OddFile] = []
+        self._pixels: list[Pixels] = []
+        for name in [path.name] if path.is_file() else list_images(path):
+            try:
+                self._pixels.append(read_image(self.root / name)[0])
+                self.names.append(name)
+            except UnreadableImage as error:
+                self.odd_files.append(OddFile(name, str(error)))
+        for odd in self.odd_files:
+            print(f"latent-lab: skipped {odd}", file=sys.stderr)
+        if not self.names:
+            raise ValueError(f"{path} holds no readable image, the first file is {self.odd_files[0]}")
+
+    @cached_property
+    def recipe(self) -> Mapping[str, Any]:
+        """What was read and how it was framed."""
+        digest = hashlib.sha256(b"".join(np.ascontiguousarray(pixels).tobytes() for pixels in self._pixels))
+        return {
+            "source": self.path.name,
+            "split": "all",
+            "num_images": len(self),
+            **self.framing.settings,
+            "hash": digest.hexdigest()[:16],
+        }
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def batch(self, indices: Sequence[int], resolution: int) -> ImageBatch:
+        """The images at the given places."""
+        levels = [self.framing.levels(self._pixels[index], [resolution])[resolution] for index in indices]
+        pixels = torch.from_numpy(np.stack(levels))
+        return ImageBatch(images=images.from_bytes(pixels), index=torch.tensor(list(indices), dtype=torch.int64))

@@ -1,0 +1,46 @@
+"""`latent-lab predict`: codes and reconstructions of images, one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from latent_lab import distributed, images
+from latent_lab.cli.arguments import Arguments
+from latent_lab.cli.console import quieten
+from latent_lab.cli.trained import load_trained, say, source_of
+from latent_lab.latent.interfaces import AbstractAutoencoder, require
+
+_BATCH = 64
+
+
+@torch.no_grad()
+def predict(arguments: Arguments) -> None:
+    """Writes codes.safetensors and one PNG for each image, numbered by its index."""
+    quieten()
+    trained = load_trained(arguments, "predict")
+    require(trained.model, AbstractAutoencoder, by="predict")  # type: ignore[type-abstract]
+    source = source_of(arguments, trained)
+    out = arguments.text("out")
+    folder = Path(out).expanduser() if out else trained.results_folder("predict")
+    pictures = folder / "reconstructions"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not arguments.options.get("no-pictures"):
+        pictures.mkdir(exist_ok=True)
+    codes, indices = [torch.empty(0, trained.model.latent_space.dim)], [torch.empty(0, dtype=torch.int64)]
+    mine = range(distributed.rank(), len(source), distributed.world_size())
+    for start in range(0, len(mine), _BATCH):
+        batch = source.batch(mine[start : start + _BATCH], trained.model.resolution)
+        batch = batch._replace(images=batch.images.to(trained.model.device))
+        found = trained.model.predict_step(batch, 0)
+        codes.append(found["latents"].float().cpu())
+        indices.append(found["index"].cpu())
+        if pictures.is_dir() and not arguments.options.get("no-pictures"):
+            for index, picture in zip(found["index"].tolist(), found["images"], strict=True):
+                images.save_png(pictures / f"{index:06d}.png", picture[None].cpu())
+    latents, order = distributed.gather_ragged(torch.cat(codes), torch.cat(indices))
+    if distributed.rank() == 0:
+        save_file({"index": order, "latents": latents.contiguous()}, folder / "codes.safetensors")
+    say(f"{len(order)} images: {folder / 'codes.safetensors'}{f', {pictures}' if pictures.is_dir() else ''}")

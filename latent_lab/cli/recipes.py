@@ -1,0 +1,235 @@
+"""From configurations to objects: layers become one configuration, its sections become model, data, run and trainer."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import Trainer
+
+import latent_lab.data
+from latent_lab.callbacks import RunOptions
+from latent_lab.cli.configuration import (
+    OBJECT_SECTIONS,
+    CommandLineText,
+    Configuration,
+    differences,
+    merge,
+    shown,
+)
+from latent_lab.cli.errors import InputError, closest
+from latent_lab.cli.schema import conform_arguments, conform_dataclass, fields_of
+from latent_lab.data import AbstractImageData
+from latent_lab.models import MODELS, LatentModel
+
+_BASES: dict[str, type] = {"model": LatentModel, "data": AbstractImageData}
+
+TAKEN_CARE_OF: dict[str, str] = {
+    "accumulate_grad_batches": "batch sizes are the schedule's (model.schedule)",
+    "callbacks": "see `latent-lab help run`",
+    "default_root_dir": "write run.dir",
+    "enable_checkpointing": "write run.checkpoint_kimg",
+    "enable_progress_bar": "write run.progress",
+    "gradient_clip_algorithm": "the models' objectives are not clipped",
+    "gradient_clip_val": "the models' objectives are not clipped",
+    "logger": "TensorBoard and metrics.jsonl are always written to the run's folder",
+    "max_epochs": "write run.max_kimg",
+    "max_steps": "write run.max_kimg",
+    "min_epochs": "write run.max_kimg",
+    "min_steps": "write run.max_kimg",
+    "plugins": "checkpoints are written by this package",
+    "reload_dataloaders_every_n_epochs": "the loader follows the schedule",
+    "use_distributed_sampler": "the data shards itself",
+}
+"""Options of Lightning's Trainer that a run sets itself, and what to write instead."""
+
+
+# --------------------------------------------------------------------------------------------------------- classes
+
+
+def data_classes() -> dict[str, type[AbstractImageData]]:
+    """Short name -> class of every data set of the package."""
+    exported = {name: value for name, value in vars(latent_lab.data).items() if inspect.isclass(value)}
+    return {
+        name: value
+        for name, value in sorted(exported.items())
+        if issubclass(value, AbstractImageData) and not inspect.isabstract(value)
+    }
+
+
+def model_classes() -> dict[str, type[LatentModel]]:
+    """Short name -> class of every model of the package."""
+    return dict(sorted(MODELS.items()))
+
+
+def resolve_class(section: str, name: str) -> type:
+    """The class that a section names by its short name or import path.
+
+    Raises:
+        InputError: with the closest names, if there is none, or with what it is instead of a model or data set.
+    """
+    known: Mapping[str, type] = model_classes() if section == "model" else data_classes()
+    if name in known:
+        return known[name]
+    what = "model" if section == "model" else "data set"
+    module, _, short = str(name).rpartition(".")
+    if not module:
+        raise InputError(f"there is no {what} {name}: {closest(str(name), known)}")
+    try:
+        found = getattr(importlib.import_module(module), short)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"there is no class {name} ({error}): {closest(short, known)}") from error
+    if not (inspect.isclass(found) and issubclass(found, _BASES[section])):
+        raise InputError(f"{name} is not a {what}: {closest(short, known)}")
+    return found
+
+
+def import_path(target: type) -> str:
+    """As in recipes."""
+    return f"{target.__module__}.{target.__qualname__}"
+
+
+# ------------------------------------------------------------------------------------------------------- composing
+
+
+def compose(layers: Sequence[Configuration]) -> Configuration:
+    """One configuration of several; later ones win key by key.
+
+    Where a layer names another class, it keeps those earlier arguments that the new class takes, too.
+    """
+    whole: Configuration = {}
+    for layer in layers:
+        for section in OBJECT_SECTIONS:
+            name = layer.get(section, {}).get("class_path")
+            if name is not None:
+                target = resolve_class(section, str(name))
+                whole = _with_class(whole, section, target)
+                layer = merge(layer, {section: {"class_path": import_path(target)}})
+        whole = merge(whole, layer)
+    return whole
+
+
+def _with_class(whole: Configuration, section: str, target: type) -> Configuration:
+    before = whole.get(section, {})
+    if before.get("class_path", import_path(target)) == import_path(target):
+        return whole
+    taken = fields_of(target)
+    kept = {name: value for name, value in (before.get("init_args") or {}).items() if name in taken}
+    return {**whole, section: {"init_args": kept}}
+
+
+def with_seed(configuration: Configuration, seed: str | None) -> Configuration:
+    """The seed of model and data, as far as they have one."""
+    if seed is None:
+        return configuration
+    for section in OBJECT_SECTIONS:
+        if "seed" in fields_of(_class_of(configuration, section)):
+            configuration = merge(configuration, {section: {"init_args": {"seed": CommandLineText(seed)}}})
+    return configuration
+
+
+def with_resolution_of_schedule(configuration: Configuration, model: LatentModel) -> Configuration:
+    """Data of the schedule's last resolution, where the configuration does not say another."""
+    init_args = configuration.get("data", {}).get("init_args") or {}
+    if "resolution" in init_args or "resolution" not in fields_of(_class_of(configuration, "data")):
+        return configuration
+    return merge(configuration, {"data": {"init_args": {"resolution": model.schedule.resolution}}})
+
+
+# -------------------------------------------------------------------------------------------------------- building
+
+
+def build_model(configuration: Configuration) -> LatentModel:
+    """The model of a configuration; the same configuration gives the same initial weights."""
+    arguments = _checked(configuration, "model")
+    # Initial weights come from torch's global stream: it must not depend on what ran before.
+    torch.manual_seed(arguments.get("seed", 0))
+    model: LatentModel = _class_of(configuration, "model")(**arguments)
+    return model
+
+
+def build_data(configuration: Configuration) -> AbstractImageData:
+    """The data set of a configuration; nothing is read yet."""
+    data: AbstractImageData = _class_of(configuration, "data")(**_checked(configuration, "data"))
+    return data
+
+
+def run_options(configuration: Configuration) -> RunOptions:
+    """Section `run`."""
+    options: RunOptions = conform_dataclass(configuration.get("run", {}), RunOptions, "run")
+    return options
+
+
+def trainer_options(configuration: Configuration) -> dict[str, Any]:
+    """Section `trainer`, checked."""
+    given = configuration.get("trainer", {})
+    for name in given:
+        if name in TAKEN_CARE_OF:
+            raise InputError(f"trainer.{name} is set by latent-lab: {TAKEN_CARE_OF[name]}")
+    return conform_arguments(given, Trainer, "trainer", name="Lightning's Trainer")
+
+
+def _class_of(configuration: Configuration, section: str) -> type:
+    path = configuration.get(section, {}).get("class_path")
+    if path is None:
+        names = ", ".join(model_classes() if section == "model" else data_classes())
+        raise InputError(f"no {section} is named: give --config NAME.yaml or --{section} with one of {names}")
+    return resolve_class(section, str(path))
+
+
+def _checked(configuration: Configuration, section: str) -> dict[str, Any]:
+    target = _class_of(configuration, section)
+    return conform_arguments(configuration[section].get("init_args") or {}, target, section)
+
+
+# ----------------------------------------------------------------------------------------------- against a checkpoint
+
+
+def changes(section: str, before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    """What differs between the recipe in a checkpoint and the one in use, one line each."""
+    if before is None:
+        return []
+    if before["class_path"] != after["class_path"]:
+        return [f"{section}: {after['class_path'].rpartition('.')[2]}, was {before['class_path'].rpartition('.')[2]}"]
+    return differences(before["init_args"], after["init_args"], section)
+
+
+def check_same_model(recipe: Mapping[str, Any], configuration: Configuration) -> None:
+    """Refuses a configuration that names another model than the checkpoint's.
+
+    Raises:
+        InputError: with both names.
+    """
+    asked = configuration.get("model", {}).get("class_path", recipe["class_path"])
+    if asked != recipe["class_path"]:
+        raise InputError(
+            f"the checkpoint holds a {recipe['class_path'].rpartition('.')[2]}, the configuration asks for a "
+            f"{asked.rpartition('.')[2]}: name the configuration that the checkpoint was trained with, or none"
+        )
+
+
+def check_same_structure(model: LatentModel, state: Mapping[str, Any], changed: Sequence[str]) -> None:
+    """Refuses options that make other networks than those whose weights are in the checkpoint.
+
+    Args:
+        model: as configured now.
+        state: state dict of the checkpoint.
+        changed: what was changed of the model, one line each.
+
+    Raises:
+        InputError: with names and both values.
+    """
+    here = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    there = {name: tuple(value.shape) for name, value in state.items()}
+    if here == there:
+        return
+    if changed:
+        raise InputError(f"the checkpoint's weights do not fit these networks ({'; '.join(changed)}): undo the change")
+    different = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    raise InputError(
+        f"the checkpoint's weights do not fit the model ({different[0]} is {shown(here.get(different[0]))} here, "
+        f"{shown(there.get(different[0]))} there): it was written by another version of latent-lab"
+    )

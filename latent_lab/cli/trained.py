@@ -1,0 +1,138 @@
+"""A checkpoint as commands use it: model and data as recorded, with what the command line changes, on a device."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning import Fabric
+
+from latent_lab import distributed
+from latent_lab.cli import recipes
+from latent_lab.cli.arguments import Arguments
+from latent_lab.cli.configuration import Configuration, overrides_as_configuration
+from latent_lab.cli.errors import InputError, closest
+from latent_lab.cli.own_images import OwnImages
+from latent_lab.data import AbstractImageData
+from latent_lab.models import LatentModel
+from latent_lab.models.base import CHECKPOINT_KEY
+from latent_lab.models.loading import read_checkpoint, resolve_checkpoint
+from latent_lab.networks.pretrained import sha256_of
+from latent_lab.types import ImageSource
+
+SPLITS = ("train", "val", "test")
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model in evaluation mode and what belongs to it."""
+
+    model: LatentModel
+    path: Path
+    described: Mapping[str, Any]
+    """What the checkpoint says of itself."""
+    configuration: Configuration
+    """Recipes of model and data with the changes of the command line."""
+
+    @property
+    def kimg(self) -> float:
+        """Progress of the run."""
+        return self.described["images_seen"] / 1000
+
+    @cached_property
+    def data(self) -> AbstractImageData:
+        """The data set, ready to be read; the first process packs it if that was not done yet.
+
+        Raises:
+            InputError: if the checkpoint has none and none is named.
+        """
+        if "data" not in self.configuration:
+            raise InputError(f"{self.path} does not say what it was trained on: name it with --data, or give --images")
+        data = recipes.build_data(self.configuration)
+        for line in recipes.changes("data", self.described["data"], data.recipe):
+            say(f"changed: {line}")
+        if distributed.rank() == 0:
+            data.prepare_data()
+        distributed.barrier()
+        data.setup()
+        return data
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """For a result's protocol: plain data without paths of a machine."""
+        return {
+            "file": self.path.name,
+            "sha256": sha256_of(self.path),
+            "images_seen": self.described["images_seen"],
+            "model": dict(self.model.recipe),
+        }
+
+    def results_folder(self, name: str) -> Path:
+        """Where results go if nothing else is said: into the run's folder, else results/ here."""
+        run = self.path.resolve().parent
+        if run.name == "checkpoints" and (run.parent / "config.yaml").is_file():
+            return run.parent / f"{name}-{self.kimg:g}k"
+        return Path("results") / f"{self.path.stem}-{name}"
+
+
+def load_trained(arguments: Arguments, command: str) -> Trained:
+    """The checkpoint that a command names, on the devices that it asks for.
+
+    Raises:
+        InputError: if there is no checkpoint, or an option makes other networks than those in it.
+    """
+    if arguments.words:
+        word = arguments.words[0]
+        raise InputError(f"{command} takes no bare word, got {word}: write --ckpt {word}")
+    name = arguments.text("ckpt")
+    if name is None:
+        raise InputError(f"{command} needs --ckpt FILE, a checkpoint or a name that `latent-lab checkpoints` lists")
+    path = resolve_checkpoint(name)
+    content = read_checkpoint(path)
+    described = content[CHECKPOINT_KEY]
+    recorded = {section: described[section] for section in ("model", "data") if described[section] is not None}
+    configuration = recipes.compose([recorded, overrides_as_configuration(arguments.overrides)])
+    recipes.check_same_model(described["model"], configuration)
+    model = recipes.build_model(configuration)
+    changed = recipes.changes("model", described["model"], model.recipe)
+    recipes.check_same_structure(model, content["state_dict"], changed)
+    model.load_state_dict(content["state_dict"])
+    fabric = _devices(arguments)
+    for line in changed:
+        say(f"changed: {line}")
+    return Trained(model.to(fabric.device).eval(), path, described, configuration)
+
+
+def source_of(arguments: Arguments, trained: Trained, default_split: str = "test") -> ImageSource:
+    """The real images that a command names: --images PATH, else a split of the data."""
+    own = arguments.text("images")
+    if own is not None:
+        return OwnImages(Path(own).expanduser())
+    split = arguments.text("split") or default_split
+    if split not in SPLITS:
+        raise InputError(f"--split must be one of {', '.join(SPLITS)}, got {split}: {closest(split, SPLITS)}")
+    return trained.data.source(split)
+
+
+def say(text: str) -> None:
+    """One line on the console, from the first process only."""
+    if distributed.rank() == 0:
+        print(f"latent-lab: {text}", file=sys.stderr)
+
+
+def _devices(arguments: Arguments) -> Fabric:
+    """Joins or starts the processes that share the work; one device if nothing else is said."""
+    devices, accelerator = arguments.text("devices") or "1", arguments.text("accelerator") or "auto"
+    if not devices.isdigit() or int(devices) < 1:
+        raise InputError(f"--devices must be a positive whole number, got {devices}")
+    if accelerator not in ACCELERATORS:
+        raise InputError(f"--accelerator must be one of {', '.join(ACCELERATORS)}, got {accelerator}")
+    strategy = "ddp" if int(devices) > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, devices=int(devices), strategy=strategy)
+    fabric.launch()
+    return fabric

@@ -1,0 +1,270 @@
+"""`latent-lab fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from latent_lab.callbacks import GracefulStop, RunOptions, TrainingStopped, build_trainer
+from latent_lab.cli import recipes
+from latent_lab.cli.arguments import Arguments
+from latent_lab.cli.configuration import (
+    Configuration,
+    differences,
+    find_configuration,
+    overrides_as_configuration,
+    read_configuration,
+)
+from latent_lab.cli.console import quieten
+from latent_lab.cli.errors import InputError
+from latent_lab.cli.yaml_text import write_yaml
+from latent_lab.data import AbstractImageData
+from latent_lab.growth import GrowthSchedule
+from latent_lab.models import LatentModel
+from latent_lab.models.base import CHECKPOINT_KEY
+from latent_lab.models.loading import read_checkpoint
+
+STOPPED_BY_GUARD = 3
+"""Exit code when a guard ended the run."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins."""
+
+    checkpoint: Path | None = None
+    content: Mapping[str, Any] | None = None
+    """Of the checkpoint."""
+
+    @property
+    def recipes(self) -> Configuration:
+        """Model and data of the checkpoint."""
+        if self.content is None:
+            return {}
+        described = self.content[CHECKPOINT_KEY]
+        return {section: described[section] for section in ("model", "data") if described[section] is not None}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that `fit` needs, built and checked."""
+
+    model: LatentModel
+    data: AbstractImageData
+    options: RunOptions
+    trainer_options: dict[str, Any]
+    folder: Path
+    start: Start
+
+    @property
+    def configuration(self) -> Configuration:
+        """Complete: it alone reproduces the run."""
+        return {
+            "model": self.model.recipe,
+            "data": self.data.recipe,
+            "run": dataclasses.asdict(self.options) | {"dir": str(self.folder)},
+            "trainer": self.trainer_options,
+        }
+
+    @property
+    def changes(self) -> list[str]:
+        """What differs from the checkpoint that is resumed."""
+        there = self.start.recipes
+        return [
+            *recipes.changes("model", there.get("model"), self.model.recipe),
+            *recipes.changes("data", there.get("data"), self.data.recipe),
+        ]
+
+
+def fit(arguments: Arguments) -> int:
+    """Trains, or resumes, or only says what it would do."""
+    if arguments.words:
+        raise InputError(f"fit takes no bare word, got {arguments.words[0]}: write --config {arguments.words[0]}")
+    run = prepare_run(arguments)
+    if arguments.options.get("dry-run"):
+        print(write_yaml(run.configuration))
+        print(schedule_table(run.model.schedule))
+        return 0
+    return train(run)
+
+
+def train(run: Run) -> int:
+    """Runs to the end, a signal or a guard; returns the exit code."""
+    quieten()
+    _say_changes(run)
+    _write_records(run)
+    trainer = build_trainer(run.trainer_options, run.options, run.folder)
+    try:
+        trainer.fit(run.model, datamodule=run.data, ckpt_path=run.start.checkpoint, weights_only=True)
+    except GracefulStop as stop:
+        _say(str(stop))
+        return 128 + int(stop.signal)
+    except TrainingStopped as stop:
+        _say(str(stop))
+        return STOPPED_BY_GUARD
+    _say(f"finished at {run.model.images_seen / 1000:g} kimg: {run.folder / 'checkpoints' / 'last.ckpt'}")
+    return 0
+
+
+def prepare_run(arguments: Arguments) -> Run:
+    """Reads, merges, checks and builds everything.
+
+    Raises:
+        InputError: for whatever is wrong with it, before anything is written.
+    """
+    names = arguments.options.get("config", [])
+    layers = [read_configuration(find_configuration(name)) for name in names]
+    layers.append(overrides_as_configuration(arguments.overrides))
+    resume = arguments.text("resume") or "no"
+    folder = _folder_of(layers, names, resume)
+    if resume == "auto" and not names and (folder / "config.yaml").is_file():
+        layers.insert(0, read_configuration(folder / "config.yaml"))
+    start = find_start(resume, folder)
+    configuration = recipes.with_seed(recipes.compose([start.recipes, *layers]), arguments.text("seed"))
+    if start.content is not None:
+        recipes.check_same_model(start.content[CHECKPOINT_KEY]["model"], configuration)
+    options, trainer_options = recipes.run_options(configuration), recipes.trainer_options(configuration)
+    model = recipes.build_model(configuration)
+    data = recipes.build_data(recipes.with_resolution_of_schedule(configuration, model))
+    run = Run(model, data, options, trainer_options, folder, start)
+    if start.content is not None:
+        changed = recipes.changes("model", start.recipes["model"], model.recipe)
+        recipes.check_same_structure(model, start.content["state_dict"], changed)
+    return run
+
+
+def _folder_of(layers: list[Configuration], names: list[str], resume: str) -> Path:
+    """The folder that the last layer names, else runs/ and the first configuration's name."""
+    named = [layer["run"]["dir"] for layer in layers if layer.get("run", {}).get("dir") is not None]
+    if named:
+        return Path(named[-1]).expanduser()
+    if names:
+        return Path("runs") / Path(names[0]).stem
+    if resume not in ("auto", "no") and Path(resume).parent.name == "checkpoints":
+        return Path(resume).parents[1]
+    raise InputError("nothing says what to train: give --config NAME.yaml (`latent-lab configs` lists them)")
+
+
+# ---------------------------------------------------------------------------------------------------------- resume
+
+
+def find_start(resume: str, folder: Path) -> Start:
+    """The checkpoint to go on from.
+
+    Args:
+        resume: "no", "auto", or a checkpoint.
+        folder: of the run.
+
+    Raises:
+        InputError: if a run would be overwritten, or none of its checkpoints can be read.
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    if resume == "no":
+        # The other processes of a distributed run start when the first one may have saved already.
+        if last.exists() and rank_zero_only.rank == 0:
+            raise InputError(
+                f"{folder} holds a run already: continue it with --resume auto, or choose another --run-dir"
+            )
+        return Start()
+    if resume != "auto":
+        return Start(Path(resume), read_checkpoint(resume))
+    candidates = sorted(last.parent.glob("*.ckpt"), key=lambda path: (path == last, path.stat().st_mtime), reverse=True)
+    for candidate in candidates:
+        try:
+            return Start(candidate, read_checkpoint(candidate))
+        except ValueError as error:
+            _say(str(error))
+    if candidates:
+        raise InputError(f"no checkpoint in {last.parent} can be read: choose another --run-dir to begin again")
+    return Start()
+
+
+# --------------------------------------------------------------------------------------------------------- records
+
+
+def schedule_table(schedule: GrowthSchedule) -> str:
+    """The rows of a schedule with where they begin and end."""
+    lines = [f"{'kimg':>15}  {'pixels':>6}  {'batch':>5}  {'rate':>8}  {'margin':>6}  fade"]
+    begin = 0.0
+    for stage in schedule.stages:
+        margin = "none" if stage.margin is None else f"{stage.margin:g}"
+        end = begin + stage.kimg
+        span = f"{begin:g} - {end:g}"
+        lines.append(
+            f"{span:>15}  {stage.resolution:>6}  {stage.batch_size:>5}  {stage.learning_rate:>8g}  {margin:>6}  "
+            f"{f'{stage.fade_kimg:g} kimg' if stage.fade_kimg else 'none'}"
+        )
+        begin = end
+    return "\n".join(lines)
+
+
+@rank_zero_only
+def _say_changes(run: Run) -> None:
+    if run.start.content is not None:
+        seen = run.start.content[CHECKPOINT_KEY]["images_seen"]
+        _say(f"continuing {run.start.checkpoint} from {seen / 1000:g} kimg")
+        for line in run.changes:
+            _say(f"changed: {line}")
+
+
+@rank_zero_only
+def _write_records(run: Run) -> None:
+    """config.yaml and environment.txt; what a resumed run changes goes beside them, nothing is overwritten."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    text = write_yaml(run.configuration)
+    (run.folder / "environment.txt").write_text(environment(), encoding="utf-8")
+    path = run.folder / "config.yaml"
+    if run.start.checkpoint is None or not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    earlier = [path, *sorted(run.folder.glob("config.resume-*.yaml"), key=lambda one: one.stat().st_mtime)]
+    if earlier[-1].read_text(encoding="utf-8") == text:
+        return
+    for section in ("run", "trainer"):
+        for line in differences(read_configuration(earlier[-1]).get(section, {}), run.configuration[section], section):
+            _say(f"changed: {line}")
+    (run.folder / f"config.resume-{len(earlier)}.yaml").write_text(text, encoding="utf-8")
+
+
+def environment() -> str:
+    """Versions, machine and source revision, for whoever wants the same numbers again."""
+    packages = ("latent-lab", "torch", "torchvision", "lightning", "numpy", "scipy")
+    lines = [f"command: {' '.join(sys.argv)}", f"python: {platform.python_version()}", f"system: {platform.platform()}"]
+    lines += [f"{name}: {metadata.version(name)}" for name in packages if _is_installed(name)]
+    return "\n".join([*lines, f"revision: {_revision()}"]) + "\n"
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _revision() -> str:
+    checkout = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    try:
+        if not (checkout / ".git").exists():
+            return "none (not a source checkout)"
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+# --------------------------------------------------------------------------------------------------------- console
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(f"latent-lab: {text}", file=sys.stderr)

@@ -1,0 +1,193 @@
+"""What every model shares: progress counted in images, indexed randomness, its recipe, and safe checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+import latent_lab
+from latent_lab import distributed
+from latent_lab.growth import GrowthSchedule, GrowthState
+from latent_lab.latent.interfaces import AbstractAutoencoder
+from latent_lab.types import ImageBatch, Images, Latents
+
+CHECKPOINT_KEY = "latent_lab"
+"""Where a checkpoint keeps the recipes of model and data and the progress of the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamSettings:
+    """Adam's moments; the learning rate comes from the schedule."""
+
+    beta1: float = 0.0
+    """0 lets no momentum leak into RGB layers that stop being used."""
+    beta2: float = 0.99
+    """0.9 reproduces the Balanced Pioneer program."""
+
+    def build(self, parameters: Any, learning_rate: float) -> torch.optim.Adam:
+        """The optimiser."""
+        return torch.optim.Adam(parameters, lr=learning_rate, betas=(float(self.beta1), float(self.beta2)))
+
+
+def plain(value: Any) -> Any:
+    """Constructor arguments as numbers, strings, lists and dicts, fit for YAML and for `torch.load(weights_only=True)`.
+
+    Raises:
+        TypeError: for anything that cannot be written so.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    raise TypeError(f"a recipe holds plain data only, got {type(value).__name__}")
+
+
+class LatentModel(LightningModule, ABC):
+    """Base of all models. Subclasses are final; what they share beyond this are functions.
+
+    A subclass calls `record_recipe(locals())` first thing in its constructor, implements the latent protocol's members,
+    `configure_optimizers` and `training_step`, which ends with `count_images` and returns the step's statistics.
+
+    Args:
+        schedule: what varies with the number of images seen.
+        seed: of everything random in the model.
+    """
+
+    progress_names: tuple[str, ...] = ()
+    """Statistics of a training step that the console shows."""
+
+    _images_seen: Tensor
+
+    def __init__(self, schedule: GrowthSchedule, seed: int) -> None:
+        super().__init__()
+        # Several optimisers take turns within one batch.
+        self.automatic_optimization = False
+        self.schedule = schedule
+        self.seed = seed
+        self.max_images = math.ceil(1000 * schedule.total_kimg)
+        self.recipe: dict[str, Any] = {}
+        self.data_recipe: dict[str, Any] | None = None
+        # The buffer is what is saved; the integer spares a device synchronisation in every step.
+        self.images_seen = 0
+        self.register_buffer("_images_seen", torch.zeros((), dtype=torch.int64))
+        self.register_load_state_dict_post_hook(_read_images_seen)
+
+    # ------------------------------------------------------------------------------------------------- recipe
+
+    def record_recipe(self, arguments: Mapping[str, Any]) -> None:
+        """Keeps the constructor's arguments as plain data, for the checkpoint.
+
+        Args:
+            arguments: `locals()` at the start of the constructor.
+        """
+        names = (name for name in arguments if name not in ("self", "__class__"))
+        class_path = f"{type(self).__module__}.{type(self).__qualname__}"
+        self.recipe = {"class_path": class_path, "init_args": {name: plain(arguments[name]) for name in names}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what makes the file describe itself."""
+        datamodule = getattr(self._trainer, "datamodule", None) if self._trainer else None
+        checkpoint[CHECKPOINT_KEY] = {
+            "version": latent_lab.__version__,
+            "model": self.recipe,
+            "data": getattr(datamodule, "recipe", None),
+            "images_seen": self.images_seen,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses the checkpoint of another model before anything is changed."""
+        recipe = checkpoint.get(CHECKPOINT_KEY, {}).get("model", {})
+        if recipe.get("class_path", self.recipe["class_path"]) != self.recipe["class_path"]:
+            raise ValueError(
+                f"the checkpoint holds a {recipe['class_path'].rpartition('.')[2]}, the configuration asks for a "
+                f"{type(self).__name__}: name the configuration that the checkpoint was trained with, or none"
+            )
+
+    # ----------------------------------------------------------------------------------------------- progress
+
+    @property
+    def now(self) -> GrowthState:
+        """Where training stands."""
+        return self.schedule.at(self.images_seen)
+
+    @property
+    def resolution(self) -> int:
+        """Pixels per side of what the model encodes and decodes now."""
+        return self.now.resolution
+
+    def count_images(self, images: Images) -> int:
+        """Number of images of this step over all devices."""
+        return len(images) * distributed.world_size()
+
+    def advance(self, images: int) -> None:
+        """Moves the clock; called once at the end of a training step."""
+        self.images_seen += images
+        self._images_seen.fill_(self.images_seen)
+
+    def set_learning_rate(self, now: GrowthState) -> None:
+        """Gives every optimiser the schedule's rate."""
+        optimizers = self.optimizers()
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            for group in optimizer.param_groups:
+                group["lr"] = now.learning_rate
+
+    # --------------------------------------------------------------------------------------------- randomness
+
+    def training_normals(self, like: Images, stream: str, width: int) -> Latents:
+        """Standard normal rows (n, width), one for each image of this rank's part of the current global batch.
+
+        They are a function of (seed, stream, position), so no two ranks draw the same, and W ranks together draw what
+        one process would.
+
+        Args:
+            like: this rank's images (n, ...).
+            stream: what the numbers are for; two streams are independent.
+            width: numbers for each image.
+        """
+        first = self.images_seen + distributed.rank() * len(like)
+        random = distributed.IndexedRandom(self.seed, f"train/{stream}")
+        return random.normal(range(first, first + len(like)), width).to(like.device)
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Initial weights drawn within depend on the model's seed alone; the global random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            yield
+
+    # ---------------------------------------------------------------------------------------------- precision
+
+    def full_precision(self, needed: bool = True) -> AbstractContextManager[Any]:
+        """Switches autocast off where half precision would lose what a step is about."""
+        return torch.autocast(self.device.type, enabled=False) if needed else nullcontext()
+
+    # ---------------------------------------------------------------------------------------------- prediction
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Codes and reconstructions of the real images of a batch, with their indices."""
+        del batch_idx
+        real = batch.index >= 0
+        if not isinstance(self, AbstractAutoencoder):
+            raise TypeError(f"predict writes codes and reconstructions, which {type(self).__name__} does not offer")
+        codes = self.encode(batch.images[real])
+        return {"index": batch.index[real], "latents": codes, "images": self.decode(codes)}
+
+
+def _read_images_seen(model: LatentModel, incompatible: Any) -> None:
+    del incompatible
+    model.images_seen = int(model._images_seen.item())

@@ -1,0 +1,115 @@
+"""From a checkpoint file back to a model: safely, and with nothing but the file."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import pickle
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+
+from latent_lab.models.base import CHECKPOINT_KEY, LatentModel
+from latent_lab.shipped import shipped_folder
+
+
+def resolve_checkpoint(name: str | Path) -> Path:
+    """The file of a path or of a name in the manifest of published and demo checkpoints.
+
+    Raises:
+        FileNotFoundError: with one sentence, if there is neither such a file nor such a name.
+        ValueError: if the manifest's file is not there or differs from its sha256.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    manifest = read_manifest()
+    if str(name) not in manifest:
+        known = ", ".join(sorted(manifest)) or "none"
+        raise FileNotFoundError(f"no checkpoint at {name}, and no shipped checkpoint of that name (there are: {known})")
+    entry = manifest[str(name)]
+    path = shipped_folder("checkpoints") / entry["file"]
+    if not path.is_file():
+        raise FileNotFoundError(f"the shipped checkpoint {name} should be at {path}, which is not there")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != entry["sha256"]:
+        raise ValueError(f"{path} has sha256 {digest[:12]}..., its manifest says {entry['sha256'][:12]}...")
+    return path
+
+
+def read_manifest() -> dict[str, dict[str, Any]]:
+    """Name -> entry of checkpoints/manifest.toml."""
+    manifest = shipped_folder("checkpoints") / "manifest.toml"
+    return tomllib.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Everything in a checkpoint of this package, on the CPU; no code in the file is ever run.
+
+    Raises:
+        FileNotFoundError: if there is no such file or shipped name.
+        ValueError: if the file is damaged, holds more than plain data, or comes from another program.
+    """
+    path = resolve_checkpoint(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is not a checkpoint of plain tensors and data, so it was not opened ({str(error).splitlines()[0]})"
+        ) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{path} is damaged or only half written: use an earlier checkpoint of the run") from error
+    if not isinstance(checkpoint, Mapping) or CHECKPOINT_KEY not in checkpoint:
+        raise ValueError(
+            f"{path} is not a checkpoint of latent-lab: published weights of other programs need `latent-lab import`"
+        )
+    return dict(checkpoint)
+
+
+def class_of(class_path: str) -> type:
+    """The class of a dotted path, or of a model's short name."""
+    from latent_lab.models import MODELS
+
+    if class_path in MODELS:
+        return MODELS[class_path]
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"there is no class {class_path}: known models are {', '.join(sorted(MODELS))}") from error
+
+
+def build(recipe: Mapping[str, Any]) -> Any:
+    """The object of a recipe {"class_path": ..., "init_args": {...}} of plain data.
+
+    Raises:
+        ValueError: if the class does not exist or does not take these arguments.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(class_of(recipe["class_path"]), "object", fail_untyped=False)
+    arguments = parser.parse_object({"object": copy.deepcopy(dict(recipe["init_args"]))})
+    return parser.instantiate(arguments).object
+
+
+def load(checkpoint: str | Path, *, device: str | torch.device = "cpu") -> LatentModel:
+    """A trained model in evaluation mode, from a file or a shipped name.
+
+    Args:
+        checkpoint: path of a checkpoint, or a name listed by `latent-lab checkpoints`.
+        device: where the model goes.
+
+    Raises:
+        FileNotFoundError: if there is no such file or shipped name.
+        ValueError: if the file is damaged or not a checkpoint of this package.
+    """
+    content = read_checkpoint(checkpoint)
+    model: LatentModel = build(content[CHECKPOINT_KEY]["model"])
+    model.load_state_dict(content["state_dict"])
+    model.data_recipe = content[CHECKPOINT_KEY]["data"]
+    return model.to(device).eval()

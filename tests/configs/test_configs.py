@@ -1,0 +1,84 @@
+"""Every shipped configuration is a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from latent_lab.cli import main
+from latent_lab.growth import GrowthSchedule, Stage
+from latent_lab.models.base import CHECKPOINT_KEY
+from latent_lab.models.loading import read_checkpoint
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+COMPLETE = sorted(CONFIGS.glob("*.yaml"))
+PIECES = sorted(path for path in CONFIGS.glob("*/*.yaml"))
+LAPTOP = [path for path in COMPLETE if path.stem.endswith(("_synthetic", "_folder"))]
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATENT_LAB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    noise = np.random.default_rng(0)
+    for number in range(40):
+        Image.fromarray(noise.integers(0, 255, (40, 36, 3), dtype=np.uint8)).save(folder / f"{number:03d}.png")
+    return folder
+
+
+def schedule_of(path: Path) -> GrowthSchedule:
+    rows = yaml.safe_load(path.read_text())["model"]["init_args"]["schedule"]["stages"]
+    return GrowthSchedule([Stage(**row) for row in rows])
+
+
+@pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)
+def test_it_builds(path: Path, capsys: pytest.CaptureFixture[str]):
+    root = ["--data.root", "nowhere"] if path.stem.endswith("_folder") else []
+    assert main(["fit", "--config", path.name, "--dry-run", *root]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)
+def test_its_header_states_published_value_our_value_and_protocol(path: Path):
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("Published:", "Ours:", "Protocol:"):
+        assert any(word in line for line in header), word
+
+
+@pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)
+def test_its_run_reaches_the_target_resolution_fully_faded_in(path: Path):
+    schedule = schedule_of(path)
+    limit = yaml.safe_load(path.read_text()).get("run", {}).get("max_kimg") or schedule.total_kimg
+    end = schedule.at(round(1000 * limit) - 1)
+    assert end.resolution == schedule.resolution
+    assert end.alpha == 1.0
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_piece_goes_with_a_complete_configuration(piece: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["fit", "--config", "balanced_pioneer_celebahq.yaml", "--config", str(piece), "--dry-run"]
+    assert main(words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", LAPTOP, ids=lambda path: path.stem)
+def test_it_runs_three_steps_checkpoints_and_resumes(
+    path: Path, folder_of_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    batch = schedule_of(path).stages[0].batch_size
+    small = ["--data.num_images", "64", "--data.num_val", "8", "--data.num_test", "8"]
+    data = ["--data.root", str(folder_of_images)] if path.stem.endswith("_folder") else small
+    if path.stem == "balanced_pioneer_folder":
+        data += ["--data.holdout", "8"]
+    for steps, resume in ((3, "no"), (5, "auto")):
+        words = ["fit", "--config", path.name, "--max-kimg", str(steps * batch / 1000), "--resume", resume, *data]
+        assert main(words) == 0, capsys.readouterr().err
+        saved = read_checkpoint(tmp_path / "runs" / path.stem / "checkpoints" / "last.ckpt")
+        assert saved[CHECKPOINT_KEY]["images_seen"] == steps * batch

@@ -1,0 +1,61 @@
+"""A tiny recipe of every model and data set: a new one is tested by adding a line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from latent_lab.callbacks import RunOptions, build_trainer
+from latent_lab.data import SyntheticFaces
+from latent_lab.models import LatentModel
+from latent_lab.models.loading import build
+
+# Phases of 8, 16 and 16 steps; the buffer of 16 images is full two steps after a resolution has faded in.
+GROWTH = {
+    "stages": [
+        {"resolution": 4, "kimg": 0.064, "fade_kimg": 0.032, "batch_size": 8},
+        {"resolution": 8, "kimg": 0.128, "fade_kimg": 0.064, "batch_size": 8, "learning_rate": 5e-4, "margin": 0.05},
+        {"resolution": 16, "kimg": 0.128, "fade_kimg": 0.064, "batch_size": 8, "learning_rate": 5e-4, "margin": 0.05},
+    ]
+}
+
+MODELS: dict[str, dict[str, Any]] = {
+    "Pioneer": {"schedule": GROWTH, "latent_dim": 8, "sample_buffer": 16, "seed": 3},
+    "BalancedPioneer": {
+        "schedule": GROWTH,
+        "latent_dim": 8,
+        "normalisation": "pixel_norm_equalized",
+        "generator_steps": 2,
+        "sample_buffer": 16,
+        "buffer_restarts_with_stage": True,
+        "kl_form": "pioneer",
+        "gradient_through_power_iteration": True,
+        "average_decay_per_step": 0.999,
+        "seed": 4,
+    },
+}
+CLASS_OF = {"BalancedPioneer": "Pioneer"}
+
+
+def build_model(name: str) -> LatentModel:
+    """A fresh tiny model."""
+    return build({"class_path": CLASS_OF.get(name, name), "init_args": MODELS[name]})
+
+
+def build_data(cache: Path) -> SyntheticFaces:
+    """60 + 7 + 9 drawn faces."""
+    return SyntheticFaces(num_images=60, num_val=7, num_test=9, resolution=16, cache_dir=cache, epoch_kimg=0.1)
+
+
+def train(
+    name: str, folder: Path, cache: Path, *, images: int, resume: Path | None = None, **trainer_options: Any
+) -> Path:
+    """Trains a tiny model to a number of images; returns its last checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model, data = build_model(name), build_data(cache)
+    options = RunOptions(
+        dir=str(folder), max_kimg=images / 1000, checkpoint_kimg=None, record_kimg=0.008, analyses=[], progress=False
+    )
+    trainer = build_trainer({"accelerator": "cpu", "devices": 1, **trainer_options}, options, folder)
+    trainer.fit(model, datamodule=data, ckpt_path=str(resume) if resume else None)
+    return folder / "checkpoints" / "last.ckpt"

@@ -1,0 +1,152 @@
+"""What every model must do, whichever it is."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import latent_lab
+from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
+from latent_lab.models import MODELS as REGISTERED
+from latent_lab.models.base import CHECKPOINT_KEY
+from latent_lab.models.loading import build, read_checkpoint
+from tests.contract.recipes import CLASS_OF, MODELS, build_model, train
+
+TOTAL = 320  # images of the tiny schedule
+
+
+@pytest.fixture(params=sorted(MODELS))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return {name: train(name, folder / name, cache, images=TOTAL) for name in MODELS}
+
+
+def assert_equal(a: Any, b: Any, where: str = "") -> None:
+    """Bitwise equality of nested plain data and tensors."""
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), f"{where}: largest difference {(a.double() - b.double()).abs().max()}"
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for number, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}/{number}")
+    else:
+        assert a == b or (a != a and b != b), f"{where}: {a} is not {b}"
+
+
+def test_every_registered_model_has_a_recipe_here():
+    assert set(REGISTERED) == {CLASS_OF.get(name, name) for name in MODELS}
+
+
+def test_decode_gives_float_images_of_the_stated_resolution(name: str):
+    model = build_model(name).eval()
+    assert isinstance(model, AbstractDecoder)
+    images = model.decode(model.latent_space.sample(3, torch.Generator().manual_seed(0)))
+    assert images.shape == (3, 3, model.resolution, model.resolution)
+    assert images.dtype == torch.float32
+
+
+def test_encode_gives_points_of_the_latent_space(name: str):
+    model = build_model(name).eval()
+    assert isinstance(model, AbstractAutoencoder)
+    codes = model.encode(torch.rand(3, 3, model.resolution, model.resolution) * 2 - 1)
+    torch.testing.assert_close(model.latent_space.project(codes), codes)
+    assert codes.shape == (3, model.latent_space.dim)
+
+
+def test_evaluation_changes_nothing(name: str):
+    model = build_model(name).eval()
+    before = copy.deepcopy(model.state_dict())
+    images = torch.rand(3, 3, model.resolution, model.resolution) * 2 - 1
+    first = model.reconstruct(images)
+    assert torch.equal(model.reconstruct(images), first)
+    assert_equal(before, model.state_dict())
+
+
+def test_a_recipe_builds_an_equal_model(name: str):
+    model = build_model(name)
+    again = build(model.recipe)
+    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
+    assert build(again.recipe).recipe == again.recipe
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        pytest.param(32, id="first phase"),
+        pytest.param(104, id="mid-fade"),
+        pytest.param(192, id="phase change"),
+        pytest.param(304, id="full buffer"),
+        pytest.param(312, id="last step"),
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    name: str, images: int, uninterrupted: dict[str, Path], tmp_path: Path, cache: Path
+):
+    first = train(name, tmp_path, cache, images=images)
+    assert read_checkpoint(first)[CHECKPOINT_KEY]["images_seen"] == images
+    last = train(name, tmp_path, cache, images=TOTAL, resume=first)
+    resumed, expected = read_checkpoint(last), read_checkpoint(uninterrupted[name])
+    for key in ("state_dict", "optimizer_states", CHECKPOINT_KEY, "callbacks"):
+        assert_equal(resumed[key], expected[key], key)
+
+
+def test_the_buffer_of_the_full_buffer_point_is_full(uninterrupted: dict[str, Path]):
+    for path in uninterrupted.values():
+        assert len(read_checkpoint(path)[CHECKPOINT_KEY]["sample_buffer"]["images"]) == 16
+
+
+def test_records_of_a_resumed_run_equal_those_of_an_uninterrupted_one(
+    name: str, uninterrupted: dict[str, Path], tmp_path: Path, cache: Path
+):
+    import json
+
+    first = train(name, tmp_path, cache, images=104)
+    train(name, tmp_path, cache, images=TOTAL, resume=first)
+
+    def lines(folder: Path) -> list[dict[str, float]]:
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in record.items() if not k.startswith("speed/")} for record in records]
+
+    assert lines(tmp_path) == lines(uninterrupted[name].parents[1])
+
+
+def test_a_checkpoint_is_plain_data_and_holds_no_extractor(name: str, uninterrupted: dict[str, Path]):
+    content = torch.load(uninterrupted[name], weights_only=True)
+    expected = set(build_model(name).state_dict())
+    assert set(content["state_dict"]) == expected
+
+
+def test_a_checkpoint_alone_is_enough_to_load_a_model(name: str, uninterrupted: dict[str, Path]):
+    model = latent_lab.load(uninterrupted[name])
+    assert not model.training
+    assert model.images_seen == TOTAL
+    assert_equal(dict(model.state_dict()), dict(read_checkpoint(uninterrupted[name])["state_dict"]))
+
+
+def test_the_checkpoint_of_another_model_is_refused_in_one_sentence(
+    name: str, uninterrupted: dict[str, Path], tmp_path: Path
+):
+    content = read_checkpoint(uninterrupted[name])
+    content[CHECKPOINT_KEY]["model"]["class_path"] = "latent_lab.models.other.Other"
+    with pytest.raises(ValueError, match="the checkpoint holds a Other, the configuration asks for a"):
+        build_model(name).on_load_checkpoint(content)
+
+
+def test_one_state_dict_shape_serves_the_whole_run(name: str, uninterrupted: dict[str, Path]):
+    trained = read_checkpoint(uninterrupted[name])["state_dict"]
+    fresh = build_model(name).state_dict()
+    assert {k: v.shape for k, v in trained.items()} == {k: v.shape for k, v in fresh.items()}
