@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, PngImagePlugin
 
-from latent_lab.types import ByteImages, Images
+from latent_lab.types import ByteImages, Images, OtherImages
 
 
 def from_bytes(images: ByteImages) -> Images:
@@ -41,17 +41,17 @@ def quantise(images: Images) -> Images:
     return from_bytes(to_bytes(images))
 
 
-def halve(images: Images) -> Images:
+def halve(images: Images) -> OtherImages:
     """Half the resolution by 2x2 means, in float."""
     return F.avg_pool2d(images, 2)
 
 
-def double(images: Images) -> Images:
+def double(images: Images) -> OtherImages:
     """Twice the resolution by pixel repetition."""
     return F.interpolate(images, scale_factor=2, mode="nearest")
 
 
-def resize(images: Images, resolution: int) -> Images:
+def resize(images: Images, resolution: int) -> OtherImages:
     """Square images of another size; antialiased bicubic filter (Pillow's) in float, clamped to [-1, 1]."""
     if images.shape[-2:] == (resolution, resolution):
         return images
@@ -87,12 +87,12 @@ def fade_images_as_published(images: Images, alpha: float) -> Images:
     size = (resolution // 2, resolution // 2)
     coarse = np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)) for one in fine])
     coarse = coarse.repeat(2, axis=1).repeat(2, axis=2)
-    mixed = (1.0 - alpha) * coarse.astype(np.float32) / 255 + alpha * fine.astype(np.float32) / 255
+    mixed = (1.0 - alpha) * (coarse.astype(np.float32) / 255) + alpha * (fine.astype(np.float32) / 255)
     mixed_bytes = torch.from_numpy((mixed * 255).astype(np.uint8)).permute(0, 3, 1, 2)
     return from_bytes(mixed_bytes).to(images.device)
 
 
-def make_grid(images: Images, columns: int, *, padding: int = 2) -> Images:
+def make_grid(images: Images, columns: int, *, padding: int = 2) -> OtherImages:
     """One image (1, C, H', W') of all images row by row, on white, each clamped to [-1, 1]."""
     count, channels, height, width = images.shape
     rows = -(-count // columns)
@@ -105,7 +105,7 @@ def make_grid(images: Images, columns: int, *, padding: int = 2) -> Images:
     return sheet
 
 
-def enlarge(images: Images, factor: int) -> Images:
+def enlarge(images: Images, factor: int) -> OtherImages:
     """Each pixel as a factor x factor block, so that small images can be looked at."""
     return F.interpolate(images, scale_factor=factor, mode="nearest") if factor > 1 else images
 

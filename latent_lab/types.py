@@ -15,6 +15,9 @@ from torch import Tensor
 Images: TypeAlias = Float[Tensor, "N C H W"]
 """Float images in [-1, 1]. Other ranges exist only inside `latent_lab.images` and behind extractors."""
 
+OtherImages: TypeAlias = Float[Tensor, "M C P Q"]
+"""Images whose number or size differs from that of `Images` in the same signature."""
+
 ByteImages: TypeAlias = UInt8[Tensor, "N C H W"]
 """8-bit images in 0 ... 255, as stored on disk."""
 
@@ -77,6 +80,7 @@ __all__ = [
     "Images",
     "Indices",
     "Latents",
+    "OtherImages",
     "Scalar",
     "Scores",
     "Styles",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from latent_lab.analyses.base import AbstractAnalysis, Result
 from latent_lab.analyses.feeding import batches, real_images, situation
@@ -15,7 +17,7 @@ from latent_lab.metrics.functional import mean_squared_error
 from latent_lab.types import Images, ImageSource
 
 
-def over_and_under(above: Images, below: Images, columns: int) -> Images:
+def over_and_under(above: Images, below: Images, columns: int) -> Float[Tensor, "1 C h w"]:
     """A sheet (1, C, H', W') with each row of the first images directly over the row of the second ones."""
     rows = []
     for start in range(0, len(above), columns):

@@ -19,10 +19,10 @@ from latent_lab.analyses import (
     write_report,
 )
 from latent_lab.cli.arguments import Arguments
-from latent_lab.cli.console import quieten
+from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.schema import arguments_from
-from latent_lab.cli.trained import Trained, load_trained, say, source_of
+from latent_lab.cli.trained import Trained, load_trained, source_of
 from latent_lab.types import ImageSource
 
 _QUICK: Mapping[str, int] = {

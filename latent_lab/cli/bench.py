@@ -92,7 +92,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = [
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; Python "
-        f"{platform.python_version()}, torch {torch.__version__}, lightning {lightning.__version__}. Images per second, "
+        f"{platform.python_version()}, torch {torch.__version__}, lightning {lightning.__version__}. Images a second, "
         f"median step; width {arguments.width}, batch 64.",
         "",
         "| training step | fp32 | fp32 channels_last | bf16 | bf16 channels_last | best / fp32 |",

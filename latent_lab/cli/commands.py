@@ -38,6 +38,7 @@ SPLIT = Option("split", "which images: train, val or test (default)", "NAME")
 IMAGES = Option("images", "your own images: a folder or one file, instead of the data of the checkpoint", "PATH")
 CONFIGS = Option("config", "a YAML file, or a shipped name; may be repeated, later ones win", "FILE", repeated=True)
 
+MAX_KIMG = "run.max_kimg"
 _LOOK = (CHECKPOINT, OUT, DEVICES, ACCELERATOR)
 _MEASURED = "Model and data are the checkpoint's; what you change over it is printed."
 
@@ -51,7 +52,7 @@ COMMANDS = (
         usage="[--out DIR]",
         options=(
             Option("out", "folder for run, results and report (default runs/demo); continues what is there", "DIR"),
-            Option("max-kimg", "thousands of images to train on", "N", key="run.max_kimg"),
+            Option("max-kimg", "thousands of images to train on", "N", MAX_KIMG),
         ),
         sections=("run", "trainer"),
         examples=("latent-lab demo",),
@@ -65,12 +66,8 @@ COMMANDS = (
         options=(
             CONFIGS,
             Option("run-dir", "folder of the run (default runs/NAME)", "DIR", key="run.dir"),
-            Option(
-                "resume", "auto: continue this run if it was begun; no (default); or a checkpoint to go on from", "HOW"
-            ),
-            Option(
-                "max-kimg", "thousands of images after which to stop (default: the schedule's)", "N", "run.max_kimg"
-            ),
+            Option("resume", "auto: continue this run if it was begun; no (default); or a checkpoint file", "HOW"),
+            Option("max-kimg", "thousands of images after which to stop (default: the schedule's)", "N", MAX_KIMG),
             Option("seed", "of the model and of the order of its images", "N"),
             Option("dry-run", "build everything, print configuration and schedule, train nothing"),
         ),

@@ -1,8 +1,8 @@
 """Configurations: where they are found, how they are merged, and how two of them differ.
 
-A configuration is plain data with four sections: `model` and `data` (each a class and its arguments), `run` (the fields of
-`RunOptions`), `trainer` (arguments of Lightning's Trainer). Later ones win over earlier ones, key by key; the command line
-wins over all; a checkpoint's recipes lie below all.
+A configuration is plain data with four sections: `model` and `data` (each a class and its arguments), `run` (the fields
+of `RunOptions`), `trainer` (arguments of Lightning's Trainer). Later ones win over earlier ones, key by key; what was
+typed wins over all; a checkpoint's recipes lie below all.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _full_path(key: str) -> list[str]:
 
 
 def merge(below: Any, above: Any) -> Any:
-    """Deep merge of plain data; `above` wins. Lists are replaced, except by mappings of row numbers ("stages.0.kimg")."""
+    """Deep merge of plain data; `above` wins. Lists are replaced, except by mappings of row numbers (stages.0.kimg)."""
     if isinstance(below, Mapping) and isinstance(above, Mapping):
         return {**below, **{key: merge(below.get(key), value) for key, value in above.items()}}
     if isinstance(below, list) and isinstance(above, Mapping) and above and all(str(key).isdigit() for key in above):

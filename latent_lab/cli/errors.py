@@ -24,7 +24,7 @@ _FROM_THE_SYSTEM = (FileNotFoundError, PermissionError, NotADirectoryError, IsAD
 
 
 class InputError(ValueError):
-    """Something in the command line or in a configuration is wrong; the message is one sentence for the person there."""
+    """Something in the command line or in a configuration is wrong; the message is one sentence that says what."""
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -50,6 +50,4 @@ def export(arguments: Arguments) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     count = sum(value.numel() for value in tensors.values())
-    print(
-        f"{path}: {len(tensors)} tensors, {count:,} numbers ({' and '.join(parts)} at {described['images_seen']:,} images)"
-    )
+    print(f"{path}: {' and '.join(parts)}, {count:,} numbers, after {described['images_seen']:,} images")

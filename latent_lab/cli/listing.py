@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,15 @@ def _print_classes(classes: dict[str, Any]) -> None:
 
 def _print_rows(rows: Iterable[tuple[str, str]]) -> None:
     print("\n".join(table(rows)) or "  there are none")
+
+
+def _manifest_facts(entry: Mapping[str, Any]) -> str:
+    """What is short in an entry: its summary first, then numbers and words under their names."""
+    plumbing = ("summary", "file", "url", "sha256")
+    short = {
+        name: value for name, value in entry.items() if isinstance(value, str | int | float) and name not in plumbing
+    }
+    return "; ".join([*([entry["summary"]] if "summary" in entry else []), *(f"{k} {v}" for k, v in short.items())])
 
 
 def _header(path: Path) -> str:

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from latent_lab import distributed, images
 from latent_lab.cli.arguments import Arguments
-from latent_lab.cli.console import quieten
-from latent_lab.cli.trained import load_trained, say, source_of
+from latent_lab.cli.console import quieten, say
+from latent_lab.cli.trained import load_trained, source_of
 from latent_lab.latent.interfaces import AbstractAutoencoder, require
 
 _BATCH = 64
@@ -21,7 +21,7 @@ def predict(arguments: Arguments) -> None:
     """Writes codes.safetensors and one PNG for each image, numbered by its index."""
     quieten()
     trained = load_trained(arguments, "predict")
-    require(trained.model, AbstractAutoencoder, by="predict")  # type: ignore[type-abstract]
+    model = require(trained.model, AbstractAutoencoder, by="predict")  # type: ignore[type-abstract]
     source = source_of(arguments, trained)
     out = arguments.text("out")
     folder = Path(out).expanduser() if out else trained.results_folder("predict")
@@ -29,7 +29,7 @@ def predict(arguments: Arguments) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not arguments.options.get("no-pictures"):
         pictures.mkdir(exist_ok=True)
-    codes, indices = [torch.empty(0, trained.model.latent_space.dim)], [torch.empty(0, dtype=torch.int64)]
+    codes, indices = [torch.empty(0, model.latent_space.dim)], [torch.empty(0, dtype=torch.int64)]
     mine = range(distributed.rank(), len(source), distributed.world_size())
     for start in range(0, len(mine), _BATCH):
         batch = source.batch(mine[start : start + _BATCH], trained.model.resolution)

@@ -1,7 +1,7 @@
 """Signatures as schemas: which options a class or dataclass takes, of which types, and what its docstring says of them.
 
-Every key and value of a configuration is checked here before an object is built, so that a sentence names the key that is
-wrong. Single values are converted by jsonargparse; everything around them is plain recursion over annotations.
+Every key and value of a configuration is checked here before an object is built, so that a sentence names the key that
+is wrong. Single values are converted by jsonargparse; everything around them is plain recursion over annotations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -47,7 +47,7 @@ class Field:
 
 def fields_of(target: Any) -> dict[str, Field]:
     """Options of a class, dataclass or function, in the order of its signature."""
-    constructor = target.__init__ if isinstance(target, type) else target
+    constructor = inspect.getattr_static(target, "__init__") if isinstance(target, type) else target
     hints = _hints(constructor) | (_hints(target) if dataclasses.is_dataclass(target) else {})
     texts = _texts(target)
     parameters = inspect.signature(constructor).parameters.values()
@@ -275,7 +275,7 @@ def _dataclass_defaults(target: Any) -> dict[str, Any]:
 
 def _texts(target: Any) -> dict[str, str]:
     if dataclasses.is_dataclass(target):
-        return _attribute_texts(target)
+        return _attribute_texts(cast("type", target))
     return _argument_texts(inspect.getdoc(target) or "")
 
 
@@ -294,7 +294,7 @@ def _argument_texts(docstring: str) -> dict[str, str]:
     return texts
 
 
-def _attribute_texts(target: Any) -> dict[str, str]:
+def _attribute_texts(target: type) -> dict[str, str]:
     """The string below each field of a dataclass."""
     texts: dict[str, str] = {}
     for owner in (one for one in reversed(target.__mro__) if dataclasses.is_dataclass(one)):

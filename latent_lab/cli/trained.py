@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from latent_lab import distributed
 from latent_lab.cli import recipes
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.configuration import Configuration, overrides_as_configuration
+from latent_lab.cli.console import say
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.own_images import OwnImages
 from latent_lab.data import AbstractImageData
@@ -117,12 +117,6 @@ def source_of(arguments: Arguments, trained: Trained, default_split: str = "test
     if split not in SPLITS:
         raise InputError(f"--split must be one of {', '.join(SPLITS)}, got {split}: {closest(split, SPLITS)}")
     return trained.data.source(split)
-
-
-def say(text: str) -> None:
-    """One line on the console, from the first process only."""
-    if distributed.rank() == 0:
-        print(f"latent-lab: {text}", file=sys.stderr)
 
 
 def _devices(arguments: Arguments) -> Fabric:

@@ -12,8 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
 from latent_lab.callbacks import GracefulStop, RunOptions, TrainingStopped, build_trainer
 from latent_lab.cli import recipes
 from latent_lab.cli.arguments import Arguments
@@ -24,7 +22,7 @@ from latent_lab.cli.configuration import (
     overrides_as_configuration,
     read_configuration,
 )
-from latent_lab.cli.console import quieten
+from latent_lab.cli.console import is_first_process, quieten, say
 from latent_lab.cli.errors import InputError
 from latent_lab.cli.yaml_text import write_yaml
 from latent_lab.data import AbstractImageData
@@ -106,12 +104,12 @@ def train(run: Run) -> int:
     try:
         trainer.fit(run.model, datamodule=run.data, ckpt_path=run.start.checkpoint, weights_only=True)
     except GracefulStop as stop:
-        _say(str(stop))
+        say(str(stop))
         return 128 + int(stop.signal)
     except TrainingStopped as stop:
-        _say(str(stop))
+        say(str(stop))
         return STOPPED_BY_GUARD
-    _say(f"finished at {run.model.images_seen / 1000:g} kimg: {run.folder / 'checkpoints' / 'last.ckpt'}")
+    say(f"finished at {run.model.images_seen / 1000:g} kimg: {run.folder / 'checkpoints' / 'last.ckpt'}")
     return 0
 
 
@@ -126,8 +124,8 @@ def prepare_run(arguments: Arguments) -> Run:
     layers.append(overrides_as_configuration(arguments.overrides))
     resume = arguments.text("resume") or "no"
     folder = _folder_of(layers, names, resume)
-    if resume == "auto" and not names and (folder / "config.yaml").is_file():
-        layers.insert(0, read_configuration(folder / "config.yaml"))
+    if resume == "auto" and not names:
+        layers = [*(read_configuration(path) for path in _recorded(folder)[-1:]), *layers]
     start = find_start(resume, folder)
     configuration = recipes.with_seed(recipes.compose([start.recipes, *layers]), arguments.text("seed"))
     if start.content is not None:
@@ -170,7 +168,7 @@ def find_start(resume: str, folder: Path) -> Start:
     last = folder / "checkpoints" / "last.ckpt"
     if resume == "no":
         # The other processes of a distributed run start when the first one may have saved already.
-        if last.exists() and rank_zero_only.rank == 0:
+        if last.exists() and is_first_process():
             raise InputError(
                 f"{folder} holds a run already: continue it with --resume auto, or choose another --run-dir"
             )
@@ -182,7 +180,7 @@ def find_start(resume: str, folder: Path) -> Start:
         try:
             return Start(candidate, read_checkpoint(candidate))
         except ValueError as error:
-            _say(str(error))
+            say(str(error))
     if candidates:
         raise InputError(f"no checkpoint in {last.parent} can be read: choose another --run-dir to begin again")
     return Start()
@@ -193,32 +191,38 @@ def find_start(resume: str, folder: Path) -> Start:
 
 def schedule_table(schedule: GrowthSchedule) -> str:
     """The rows of a schedule with where they begin and end."""
-    lines = [f"{'kimg':>15}  {'pixels':>6}  {'batch':>5}  {'rate':>8}  {'margin':>6}  fade"]
+    rows = [("kimg", "pixels", "batch", "rate", "margin", "fade")]
     begin = 0.0
     for stage in schedule.stages:
-        margin = "none" if stage.margin is None else f"{stage.margin:g}"
         end = begin + stage.kimg
-        span = f"{begin:g} - {end:g}"
-        lines.append(
-            f"{span:>15}  {stage.resolution:>6}  {stage.batch_size:>5}  {stage.learning_rate:>8g}  {margin:>6}  "
-            f"{f'{stage.fade_kimg:g} kimg' if stage.fade_kimg else 'none'}"
+        rate_end = "" if stage.learning_rate_end is None else f" to {stage.learning_rate_end:g}"
+        rows.append(
+            (
+                f"{begin:g} - {end:g}",
+                str(stage.resolution),
+                str(stage.batch_size),
+                f"{stage.learning_rate:g}{rate_end}",
+                "none" if stage.margin is None else f"{stage.margin:g}",
+                f"{stage.fade_kimg:g} kimg" if stage.fade_kimg else "none",
+            )
         )
         begin = end
-    return "\n".join(lines)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-@rank_zero_only
 def _say_changes(run: Run) -> None:
     if run.start.content is not None:
         seen = run.start.content[CHECKPOINT_KEY]["images_seen"]
-        _say(f"continuing {run.start.checkpoint} from {seen / 1000:g} kimg")
+        say(f"continuing {run.start.checkpoint} from {seen / 1000:g} kimg")
         for line in run.changes:
-            _say(f"changed: {line}")
+            say(f"changed: {line}")
 
 
-@rank_zero_only
 def _write_records(run: Run) -> None:
     """config.yaml and environment.txt; what a resumed run changes goes beside them, nothing is overwritten."""
+    if not is_first_process():
+        return
     run.folder.mkdir(parents=True, exist_ok=True)
     text = write_yaml(run.configuration)
     (run.folder / "environment.txt").write_text(environment(), encoding="utf-8")
@@ -226,13 +230,19 @@ def _write_records(run: Run) -> None:
     if run.start.checkpoint is None or not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
-    earlier = [path, *sorted(run.folder.glob("config.resume-*.yaml"), key=lambda one: one.stat().st_mtime)]
+    earlier = _recorded(run.folder)
     if earlier[-1].read_text(encoding="utf-8") == text:
         return
     for section in ("run", "trainer"):
         for line in differences(read_configuration(earlier[-1]).get(section, {}), run.configuration[section], section):
-            _say(f"changed: {line}")
+            say(f"changed: {line}")
     (run.folder / f"config.resume-{len(earlier)}.yaml").write_text(text, encoding="utf-8")
+
+
+def _recorded(folder: Path) -> list[Path]:
+    """The configurations with which a run was begun and continued, in that order."""
+    begun = [path for path in (folder / "config.yaml",) if path.is_file()]
+    return [*begun, *sorted(folder.glob("config.resume-*.yaml"), key=lambda path: int(path.stem.rpartition("-")[2]))]
 
 
 def environment() -> str:
@@ -260,11 +270,3 @@ def _revision() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-# --------------------------------------------------------------------------------------------------------- console
-
-
-@rank_zero_only
-def _say(text: str) -> None:
-    print(f"latent-lab: {text}", file=sys.stderr)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from latent_lab.data.plans import PackingPlan
 from latent_lab.data.pyramid import Pack, PackedImages, is_pack, open_pack
 from latent_lab.data.sampling import EvaluationImages, EvaluationSampler, GrowingImages, GrowthSampler
 from latent_lab.growth import GrowthSchedule, phase_of
+from latent_lab.recipes import recipe_of
 from latent_lab.types import ImageBatch
 
 
@@ -84,8 +84,7 @@ class AbstractImageData(LightningDataModule, ABC):
         Args:
             arguments: `locals()` at the start of the constructor.
         """
-        kept = {name: _plain(value) for name, value in arguments.items() if name not in ("self", "__class__")}
-        self.recipe = {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": kept}
+        self.recipe = recipe_of(self, arguments)
 
     # -------------------------------------------------------------------------------------------------- packing
 
@@ -236,20 +235,6 @@ class AbstractImageData(LightningDataModule, ABC):
             persistent_workers=self.num_workers > 0,
             pin_memory=self.num_workers > 0 and torch.cuda.is_available(),
         )
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [_plain(item) for item in value]
-    raise TypeError(f"a data recipe holds plain data only, got {type(value).__name__}")
 
 
 __all__ = ["AbstractImageData"]

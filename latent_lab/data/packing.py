@@ -64,8 +64,8 @@ def pack(plan: PackingPlan, folder: Path, *, max_bad_share: float) -> Pack:
         temporary.mkdir(parents=True)
     except OSError as error:
         raise ValueError(
-            f"folder {str(folder.parent)!r} for packed images cannot be written ({error.strerror}): name another one by "
-            "cache_dir or the environment variable LATENT_LAB_CACHE"
+            f"folder {str(folder.parent)!r} for packed images cannot be written ({error.strerror}): name another one "
+            "by cache_dir or the environment variable LATENT_LAB_CACHE"
         ) from None
     _remove_abandoned(folder)
     try:

@@ -154,12 +154,13 @@ class GrowingImages(Dataset[ImageBatch]):
 
     def __getitem__(self, request: BatchRequest) -> ImageBatch:
         batch = self.source.batch(request.indices.tolist(), request.resolution)
-        images, pose = batch.images, batch.pose
-        mirrored = torch.from_numpy(request.mirrored)
-        if request.mirrored.any():
-            images[mirrored] = images[mirrored].flip(-1)
+        images, pose, mirrored = batch.images, batch.pose, request.mirrored
+        if mirrored.any():
+            # numpy works on one thread; torch would wait for all of its threads, on a busy machine for milliseconds.
+            pixels = images.numpy()
+            pixels[mirrored] = pixels[mirrored, ..., ::-1]
             if pose is not None:
-                pose[mirrored] = _mirror_pose(pose[mirrored])
+                pose[torch.from_numpy(mirrored)] = _mirror_pose(pose[torch.from_numpy(mirrored)])
         return ImageBatch(images, torch.arange(request.positions.start, request.positions.stop), batch.labels, pose)
 
 

@@ -1006,7 +1006,7 @@ def _hair(picture: Picture, person: _Person) -> None:
     sides = 0.32 + 0.75 * long
     behind = (0.30 - uz).clamp_(min=0.0) * 2.2
     over = uy - hairline + ux * ux * sides + behind + wobble * 0.05
-    nape = uy + 0.30 + 0.45 * long
+    nape = uy + 0.30 + 0.08 * long
     field = torch.minimum(over, nape) * axes[1]
     cover = _inside(surface.outline + wobble * 0.022, person.pixel)
     soft = surface.pixel + 0.03 * (1.0 - long * 0.5)

@@ -1,1 +1,1 @@
-""""""
+"""Published weights to native checkpoints."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ import latent_lab
 from latent_lab import distributed
 from latent_lab.growth import GrowthSchedule, GrowthState
 from latent_lab.latent.interfaces import AbstractAutoencoder
+from latent_lab.recipes import recipe_of
 from latent_lab.types import ImageBatch, Images, Latents
 
 CHECKPOINT_KEY = "latent_lab"
@@ -36,25 +36,6 @@ class AdamSettings:
     def build(self, parameters: Any, learning_rate: float) -> torch.optim.Adam:
         """The optimiser."""
         return torch.optim.Adam(parameters, lr=learning_rate, betas=(float(self.beta1), float(self.beta2)))
-
-
-def plain(value: Any) -> Any:
-    """Constructor arguments as numbers, strings, lists and dicts, fit for YAML and for `torch.load(weights_only=True)`.
-
-    Raises:
-        TypeError: for anything that cannot be written so.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Sequence):
-        return [plain(item) for item in value]
-    raise TypeError(f"a recipe holds plain data only, got {type(value).__name__}")
 
 
 class LatentModel(LightningModule, ABC):
@@ -95,9 +76,7 @@ class LatentModel(LightningModule, ABC):
         Args:
             arguments: `locals()` at the start of the constructor.
         """
-        names = (name for name in arguments if name not in ("self", "__class__"))
-        class_path = f"{type(self).__module__}.{type(self).__qualname__}"
-        self.recipe = {"class_path": class_path, "init_args": {name: plain(arguments[name]) for name in names}}
+        self.recipe = recipe_of(self, arguments)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what makes the file describe itself."""

@@ -85,7 +85,7 @@ class AbstractPerceptualDistance(FrozenNetwork):
         with torch.autocast(a.device.type, enabled=False):
             return self.compare(self._prepare(a), self._prepare(b))
 
-    def _prepare(self, images: Images) -> Images:
+    def _prepare(self, images: Images) -> Tensor:
         prepared = as_rgb(images).clamp(-1.0, 1.0)
         small = min(prepared.shape[-2:]) < self.min_resolution
         return conversions.resize(prepared, self.min_resolution) if small else prepared

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,9 @@ def undisturbed_randomness() -> Iterator[None]:
         yield
 
 
+Frozen = TypeVar("Frozen", bound="FrozenNetwork")
+
+
 class FrozenNetwork(nn.Module):
     """A network that is used and never trained: always in evaluation mode, no parameter asks for a gradient.
 
@@ -125,12 +128,12 @@ class FrozenNetwork(nn.Module):
     canonical: bool
     """Whether these are the weights that published numbers of the usual name (FID, LPIPS) are computed with."""
 
-    def freeze(self) -> Self:
+    def freeze(self: Frozen) -> Frozen:
         """To be called once the weights are in place."""
         self.requires_grad_(False)
         return self.eval()
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self: Frozen, mode: bool = True) -> Frozen:
         """Stays in evaluation mode."""
         return super().train(False)
 

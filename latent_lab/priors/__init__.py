@@ -1,1 +1,1 @@
-""""""
+"""Priors over latents."""

@@ -57,7 +57,7 @@ def test_nobody_asks_whether_a_space_is_a_sphere():
 
 
 def test_nothing_is_scheduled_or_drawn_by_lightnings_step_counter():
-    assert offenders(r"global_step|max_steps|every_n_train_steps", set()) == []
+    assert offenders(r"\.global_step|every_n_train_steps", set()) == []
 
 
 def test_nothing_is_unpickled():
@@ -65,7 +65,7 @@ def test_nothing_is_unpickled():
 
 
 def test_random_numbers_come_from_indexed_streams_in_training():
-    assert offenders(r"torch\.(randn|rand|randint)\((?![^)]*generator)", {"networks/layers.py"}) == []
+    assert offenders(r"torch\.(randn|rand|randint)\((?!.*generator)", {"networks/layers.py"}) == []
 
 
 def test_models_are_final():

@@ -13,10 +13,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from lightning import Callback, Trainer
 from torch import Tensor, nn
 
@@ -250,3 +252,19 @@ def test_norms_differ_from_the_published_ones_by_the_unused_blocks_alone(
     runs = [run_of(name) for name in RUNS if name.startswith(system)]
     remainders = [run.published_squared_norm(network) - run.squared_norm(network) for run in runs]
     assert remainders == pytest.approx([remainders[0]] * len(runs), abs=max(run.norm_tolerance for run in runs))
+
+
+@pytest.mark.parametrize(
+    ("configuration", "name"),
+    [("pioneer", "pioneer_train_fade"), ("balanced_pioneer", "balanced_train_realm_lastrelu")],
+)
+def test_the_faithful_configuration_asks_for_the_options_of_these_runs(
+    run_of: Callable[[str], Run], configuration: str, name: str
+) -> None:
+    path = Path(__file__).resolve().parents[2] / "configs" / "faithful" / f"{configuration}.yaml"
+    asked = yaml.safe_load(path.read_text())["model"]["init_args"]
+    # The buffer's restart and the fade of real images lie outside these runs: they see one row of the schedule, and
+    # images that were faded before.
+    shown = {key: value for key, value in asked.items() if key not in ("published_fade", "buffer_restarts_with_stage")}
+    recipe = run_of(name).model.recipe["init_args"]
+    assert {key: recipe[key] for key in shown} == shown

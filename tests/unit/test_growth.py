@@ -69,6 +69,14 @@ def test_learning_rate_and_margin_belong_to_the_row() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("images_seen", "rate"), [(999, 1e-3), (1000, 1e-3), (2000, 5.5e-4), (3000, 1e-4), (10**6, 1e-4)]
+)
+def test_a_rows_learning_rate_falls_linearly_to_its_end_and_stays_there(images_seen: int, rate: float) -> None:
+    schedule = GrowthSchedule([Stage(4, 1.0, 8), Stage(4, 2.0, 8, learning_rate=1e-3, learning_rate_end=1e-4)])
+    assert schedule.at(images_seen).learning_rate == pytest.approx(rate, rel=1e-12)
+
+
 def test_a_fade_runs_on_through_a_later_row_of_its_resolution() -> None:
     schedule = GrowthSchedule([Stage(4, 1.0, 8), Stage(8, 2.0, 8, fade_kimg=4.0), Stage(8, 4.0, 8, margin=0.1)])
     assert [schedule.at(n).alpha for n in (2000, 3000, 4000, 5000)] == [0.25, 0.5, 0.75, 1.0]
@@ -124,6 +132,7 @@ def test_rows_of_a_third_of_a_kimg_lose_no_image() -> None:
         ({"batch_size": 1}, r"batch_size must be at least 2, got 1"),
         ({"fade_kimg": -1.0}, r"fade_kimg must not be negative, got -1"),
         ({"learning_rate": 0.0}, r"learning_rate must be positive, got 0"),
+        ({"learning_rate_end": 0.0}, r"learning_rate_end must be positive or null \(constant\), got 0"),
         ({"margin": 0.0}, r"margin must be positive or null \(no clamp\), got 0"),
     ],
 )

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from latent_lab.images import from_bytes
 from latent_lab.types import Images
 
 PATCH = 7
@@ -87,7 +88,7 @@ def _descriptors(images: Tensor, level: int, count: int, seed: int) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     parts = []
     for batch in images.split(_BATCH):
-        values = batch.float() if batch.dtype != torch.uint8 else batch.float() / 127.5 - 1.0
+        values = from_bytes(batch) if batch.dtype == torch.uint8 else batch.float()
         parts.append(_patches(laplacian_pyramid(values)[level], count, rng))
     patches = torch.cat(parts)
     by_channel = patches.view(len(patches), images.shape[1], PATCH * PATCH)

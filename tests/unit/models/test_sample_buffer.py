@@ -71,6 +71,9 @@ def test_stored_images_do_not_follow_changes_of_the_batch() -> None:
     buffer.exchange(new, torch.zeros(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int64))
     new += 10
     assert contents(buffer) == [1.0, 2.0]
+    exchange(buffer, new, [True, False], [1, 0])
+    new += 10
+    assert contents(buffer) == [1.0, 11.0]
 
 
 def test_state_round_trip() -> None:

@@ -1,0 +1,55 @@
+"""Figures from results; the only module that imports matplotlib.
+
+Results hold numbers, so a figure can be drawn again without a model or a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
+
+
+def read_records(path: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Curves of a run's metrics.jsonl: name -> (kimg, values). A half-written last line is left out."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        for name, value in record.items():
+            if name not in ("images", "kimg"):
+                kimg, values = curves.setdefault(name, ([], []))
+                kimg.append(record["kimg"])
+                values.append(value)
+    return curves
+
+
+def plot_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], panels: Mapping[str, Sequence[str]], path: Path
+) -> None:
+    """One panel for each group of curves over kimg, written as a PNG.
+
+    Args:
+        curves: from `read_records`.
+        panels: title -> names of curves; names without a curve are left out, and panels without any.
+        path: of the PNG.
+    """
+    shown = {title: [name for name in names if name in curves] for title, names in panels.items()}
+    shown = {title: names for title, names in shown.items() if names}
+    figure = Figure(figsize=(4.2 * max(1, len(shown)), 3.2), layout="constrained")
+    for number, (title, names) in enumerate(shown.items(), start=1):
+        axes = figure.add_subplot(1, len(shown), number)
+        for name in names:
+            axes.plot(*curves[name], label=name.rpartition("/")[2].replace("_", " "), linewidth=1.2)
+        axes.set_title(title)
+        axes.set_xlabel("kimg")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,13 @@
+"""Analyses are tested without weights and with a cache of their own."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _no_weights_and_a_fresh_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LATENT_LAB_WEIGHTS", raising=False)
+    monkeypatch.setenv("LATENT_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))

@@ -1,0 +1,252 @@
+"""Evaluation: what is reported under which name, and that every option does something."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from latent_lab import images as conversions
+from latent_lab.analyses import Evaluate, HeldOut, Result, write_report
+from latent_lab.analyses.evaluate import count_name
+from latent_lab.growth import GrowthState
+from latent_lab.metrics.functional import frechet_distance, moments
+from latent_lab.networks.features import find_extractor
+from tests.unit.analyses.toys import Noise, ToyAutoencoder, ToyDecoder
+
+SMALL = Evaluate(num_samples=40, num_reconstructions=20, num_paths=16, num_swd=12, batch_size=9, num_pictures=8)
+
+
+def evaluate(analysis: Evaluate = SMALL, resolution: int = 16, reference: int = 50) -> Result:
+    return analysis(ToyAutoencoder(resolution), HeldOut(Noise(30, seed=1), Noise(reference)))
+
+
+def test_names_state_what_was_measured_by_what() -> None:
+    assert set(evaluate().numbers) == {
+        "fd_random_40",
+        "kd_random_40",
+        "kd_random_40_standard_error",
+        "swd_12",
+        "swd_12_at_16px",
+        "rec_fd_random_20",
+        "rec_swd_20",
+        "rec_mse",
+        "rec_rmse",
+        "rec_l1",
+        "rec_mse_relative",
+        "random_l2",
+        "ppl_z_end_random_l2",
+    }
+
+
+def test_numbers_are_those_of_the_functions_on_all_images_at_once() -> None:
+    model, source, result = ToyAutoencoder(), Noise(50), evaluate()
+    from latent_lab.analyses.feeding import prior_latents
+
+    extractor = find_extractor("random")
+    fake = extractor(model.decode(prior_latents(model, 0, "evaluate/latents", range(40))).detach())
+    real = extractor(source.batch(range(50), 16).images)
+    assert result.numbers["fd_random_40"] == pytest.approx(
+        frechet_distance(moments(fake), moments(real)).value, rel=1e-6
+    )
+    places = [place * 30 // 20 for place in range(20)]
+    held_out = conversions.quantise(Noise(30, seed=1).batch(places, 16).images)
+    rebuilt = conversions.quantise(model.reconstruct(held_out).detach())
+    assert result.numbers["rec_mse"] == pytest.approx((held_out - rebuilt).square().mean().item(), rel=1e-6)
+    variance = held_out.double().var(0, correction=0).mean().item()
+    assert result.numbers["rec_mse_relative"] == pytest.approx(result.numbers["rec_mse"] / variance, rel=1e-6)
+
+
+def test_the_protocol_is_plain_data_and_names_everything_that_matters() -> None:
+    protocol = evaluate().protocol
+    json.dumps(protocol)
+    assert protocol["extractor"]["name"] == "random"
+    assert len(protocol["extractor"]["sha256"]) == 64
+    assert protocol["num_samples"] == 40
+    assert protocol["num_reference"] == 50
+    assert protocol["num_reconstructions"] == 20
+    assert protocol["resolution"] == 16
+    assert protocol["alpha"] == 1.0
+    assert protocol["reference"]["count"] == 50
+    assert protocol["data"]["count"] == 30
+    assert any("lacks full rank" in note for note in protocol["notes"])
+
+
+def test_a_model_that_cannot_encode_is_judged_by_its_samples_and_the_protocol_says_so() -> None:
+    result = SMALL(ToyDecoder(), Noise(30))
+    assert "fd_random_40" in result.numbers
+    assert not any(name.startswith("rec_") for name in result.numbers)
+    assert "reconstructions" not in result.pictures
+    assert "ToyDecoder cannot encode: numbers of reconstructions are left out" in result.protocol["notes"]
+
+
+def test_a_single_source_serves_both_ends_and_the_protocol_says_so() -> None:
+    notes = SMALL(ToyAutoencoder(), Noise(30)).protocol["notes"]
+    assert any(note.startswith("one set of images is both") for note in notes)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 100])
+def test_batch_size_changes_no_number(batch_size: int) -> None:
+    numbers = evaluate(dataclasses.replace(SMALL, batch_size=batch_size)).numbers
+    assert numbers == pytest.approx(dict(evaluate().numbers), rel=1e-5)
+
+
+CHANGES: dict[str, Any] = {
+    "num_samples": 30,
+    "num_reference": 25,
+    "num_reconstructions": None,
+    "num_paths": 8,
+    "num_swd": 10,
+    "seed": 1,
+    "metrics": ("fd",),
+    "path_sampling": "full",
+    "path_epsilon": 0.3,
+}
+
+
+@pytest.mark.parametrize("option", CHANGES)
+def test_an_option_changes_the_numbers(option: str) -> None:
+    changed = evaluate(dataclasses.replace(SMALL, **{option: CHANGES[option]}))
+    assert dict(changed.numbers) != dict(evaluate().numbers)
+
+
+def test_the_remaining_options_are_covered_by_name() -> None:
+    elsewhere = {"batch_size", "columns", "num_pictures", "face_crop", "download", "resize"}
+    weights = {"extractor", "extractor_path", "perceptual", "perceptual_path"}
+    assert {option.name for option in dataclasses.fields(Evaluate)} == set(CHANGES) | elsewhere | weights
+
+
+def test_batch_size_is_the_largest_number_of_images_decoded_at_a_time() -> None:
+    model = ToyAutoencoder()
+    dataclasses.replace(SMALL, batch_size=5, metrics=("fd", "rmse"))(model, Noise(30))
+    assert max(model.batch_sizes) == 5
+
+
+@pytest.mark.parametrize("change", [{"columns": 4}, {"num_pictures": 4}])
+def test_picture_options_change_the_sheets(change: dict[str, int]) -> None:
+    usual, changed = evaluate().pictures, evaluate(dataclasses.replace(SMALL, **change)).pictures
+    assert set(usual) == set(changed) == {"samples", "reconstructions"}
+    assert usual["samples"].shape != changed["samples"].shape
+
+
+def test_face_crop_is_used_from_64_pixels_on_and_shows_in_the_name() -> None:
+    paths = dataclasses.replace(SMALL, metrics=("ppl",), face_crop=True)
+    assert set(evaluate(paths, resolution=64).numbers) == {"ppl_z_end_crop_random_l2"}
+    small = evaluate(paths)
+    assert set(small.numbers) == {"ppl_z_end_random_l2"}
+    assert any("face_crop is left out" in note for note in small.protocol["notes"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extractor": "inception"}, "the FID Inception network of 2015-12-05 was not found"),
+        ({"extractor": "efflite0", "extractor_path": "/nowhere"}, "were expected at /nowhere"),
+        ({"extractor": "random", "resize": "tf1"}, "exists for the extractor inception alone"),
+        ({"perceptual": "lpips_alex"}, "LPIPS's trunk AlexNet"),
+        ({"perceptual": "st_lpips_alex", "perceptual_path": "/nowhere"}, "were expected at /nowhere"),
+    ],
+)
+def test_weight_options_reach_the_search(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(dataclasses.replace(SMALL, **change))
+
+
+def test_download_reaches_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(url: str, *args: object, **kwargs: object) -> None:
+        raise OSError(f"offline, wanted {url}")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(ValueError, match=r"offline, wanted https://github\.com/mseitzer"):
+        evaluate(dataclasses.replace(SMALL, extractor="inception", download=True))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("metrics", ("fid",), "metrics must be some of fd, kd, lpips, rmse, ppl, swd, got fid"),
+        ("metrics", (), "got none"),
+        ("path_sampling", "middle", "path_sampling must be end or full"),
+        ("resize", "torch", "resize must be clean or tf1"),
+        ("path_epsilon", 0.0, "path_epsilon must be positive"),
+        ("num_samples", 1, "num_samples must be at least 2, got 1"),
+        ("batch_size", 0, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_impossible_options_are_refused_at_once(option: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Evaluate(**{option: value})
+
+
+def test_resolutions_without_a_pyramid_leave_out_swd_and_say_so() -> None:
+    result = evaluate(resolution=8)
+    assert not any("swd" in name for name in result.numbers)
+    assert any(note.startswith("swd is left out") for note in result.protocol["notes"])
+
+
+def test_reference_features_are_computed_once_and_kept(tmp_path: Path) -> None:
+    reference = Noise(50)
+    analysis = dataclasses.replace(SMALL, metrics=("fd", "kd"))
+    first = analysis(ToyDecoder(), reference)
+    reads = reference.reads
+    second = analysis(ToyDecoder(), reference)
+    assert second.numbers == first.numbers
+    assert reference.reads - reads == 1, "only the image whose channels are counted"
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+    other = dataclasses.replace(analysis, num_reference=20)(ToyDecoder(), reference)
+    assert other.protocol["num_reference"] == 20
+    assert reference.reads - reads == 1 + 1 + 20, "other images are another entry of the cache"
+
+
+def test_a_damaged_cache_is_computed_anew(tmp_path: Path) -> None:
+    analysis = dataclasses.replace(SMALL, metrics=("fd",))
+    first = analysis(ToyDecoder(), Noise(50))
+    (kept,) = (tmp_path / "cache").rglob("*.safetensors")
+    kept.write_bytes(b"damaged")
+    assert analysis(ToyDecoder(), Noise(50)).numbers == first.numbers
+    assert kept.stat().st_size > 1000
+
+
+def test_a_fading_model_is_compared_with_faded_images() -> None:
+    class Fading(ToyDecoder):
+        now = GrowthState.__new__(GrowthState)
+
+    object.__setattr__(Fading.now, "alpha", 0.25)
+    analysis = dataclasses.replace(SMALL, metrics=("fd",))
+    faded = analysis(Fading(), Noise(50))
+    assert faded.protocol["alpha"] == 0.25
+    assert faded.numbers != analysis(ToyDecoder(), Noise(50)).numbers
+
+
+def test_evaluation_leaves_the_model_and_the_global_random_state_as_they_were() -> None:
+    model = ToyAutoencoder()
+    model.train()
+    before = torch.random.get_rng_state()
+    parameters = sum(1 for _ in model.parameters())
+    SMALL(model, Noise(30))
+    assert model.training
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert sum(1 for _ in model.parameters()) == parameters
+
+
+def test_counts_in_names_are_short_and_exact() -> None:
+    assert [count_name(count) for count in (40, 999, 1000, 5000, 1234)] == ["40", "999", "1k", "5k", "1234"]
+
+
+def test_a_report_shows_numbers_protocol_notes_and_pictures(tmp_path: Path) -> None:
+    result = evaluate()
+    page = write_report(result, tmp_path / "report").read_text(encoding="utf-8")
+    assert f"| `rec_mse` | {result.numbers['rec_mse']:.6g} |" in page
+    assert "![samples](samples.png)" in page
+    assert (tmp_path / "report" / "samples.png").is_file()
+    assert f"| extractor.sha256 | {result.protocol['extractor']['sha256']} |" in page
+    assert "lacks full rank" in page
+
+
+def test_an_empty_source_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 reference images, got 0"):
+        SMALL(ToyDecoder(), HeldOut(Noise(5), Noise(0)))
