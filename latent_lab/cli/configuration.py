@@ -38,7 +38,8 @@ def find_configuration(name: str) -> Path:
     for candidate in (Path(name), Path(f"{name}.yaml"), shipped / name, shipped / f"{name}.yaml"):
         if candidate.is_file():
             return candidate
-    names = [path.relative_to(shipped).as_posix() for path in shipped.rglob("*.yaml")]
+    names = [str(path) for path in Path().glob("*.yaml")]
+    names += [path.relative_to(shipped).as_posix() for path in shipped.rglob("*.yaml")]
     raise InputError(
         f"there is no configuration {name}, neither here nor among the shipped ones: {closest(name, names)}"
     )

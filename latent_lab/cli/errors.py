@@ -34,7 +34,8 @@ def closest(word: str, known: Iterable[str]) -> str:
     similar = difflib.get_close_matches(word.lower(), list(by_lower_case), n=3, cutoff=0.5)
     if similar:
         return f"did you mean {' or '.join(by_lower_case[name] for name in similar)}?"
-    return f"there are {', '.join(names)}" if names else "there are none"
+    shown = [*names[:12], "..."] if len(names) > 12 else names
+    return f"there are {', '.join(shown)}" if names else "there are none"
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -43,6 +44,8 @@ def sentence_of(error: BaseException) -> str | None:
         return f"the disk is full{f' ({error.filename})' if error.filename else ''}: free some space and start again"
     if isinstance(error, _FROM_THE_SYSTEM) and error.filename is not None:
         return f"{error.strerror}: {error.filename}"
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, not to be imported here: impossible hardware
+        return str(error).split("\n", 1)[0]
     if isinstance(error, ValueError | TypeError | FileNotFoundError) and _was_raised_by_this_package(error):
         return " ".join(str(error).split())
     return None

@@ -11,7 +11,7 @@ from torch import nn
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.errors import InputError
 from latent_lab.models.base import CHECKPOINT_KEY
-from latent_lab.models.loading import build, read_checkpoint
+from latent_lab.models.loading import load, read_checkpoint
 
 _PARTS = ("generator_average", "encoder")
 """Submodules that `decode` and `encode` use in evaluation mode."""
@@ -26,8 +26,7 @@ def export(arguments: Arguments) -> None:
         raise InputError(f"--out must end with .safetensors, got {out}")
     content = read_checkpoint(arguments.words[0])
     described = content[CHECKPOINT_KEY]
-    model = build(described["model"])
-    model.load_state_dict(content["state_dict"])
+    model = load(arguments.words[0])
     parts = {name: getattr(model, name) for name in _PARTS if isinstance(getattr(model, name, None), nn.Module)}
     tensors = {
         f"{part.removesuffix('_average')}.{name}": value.contiguous()

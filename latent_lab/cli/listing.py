@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.errors import InputError, closest
-from latent_lab.cli.help import table, wrapped
+from latent_lab.cli.help import wrapped
 from latent_lab.shipped import shipped_folder
 
 
@@ -30,7 +32,7 @@ def data(arguments: Arguments) -> None:
 
 
 def configs(arguments: Arguments) -> None:
-    """One line each: name and the first line of the header."""
+    """One line each: name and the first sentence of the header."""
     del arguments
     folder = shipped_folder("configs")
     paths = sorted(folder.rglob("*.yaml"), key=lambda path: (len(path.relative_to(folder).parts), path))
@@ -118,18 +120,19 @@ def _print_classes(classes: dict[str, Any]) -> None:
 
 
 def _print_rows(rows: Iterable[tuple[str, str]]) -> None:
-    print("\n".join(table(rows)) or "  there are none")
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    print("\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in rows) or "there are none")
 
 
 def _manifest_facts(entry: Mapping[str, Any]) -> str:
     """What is short in an entry: its summary first, then numbers and words under their names."""
-    plumbing = ("summary", "file", "url", "sha256")
-    short = {
-        name: value for name, value in entry.items() if isinstance(value, str | int | float) and name not in plumbing
-    }
-    return "; ".join([*([entry["summary"]] if "summary" in entry else []), *(f"{k} {v}" for k, v in short.items())])
+    elsewhere = ("summary", "file", "url", "sha256")
+    facts = [f"{k} {v}" for k, v in entry.items() if isinstance(v, str | int | float) and k not in elsewhere]
+    return "; ".join([entry["summary"], *facts] if "summary" in entry else facts)
 
 
 def _header(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.removeprefix("#").strip() for line in lines)
+    return re.split(r"\.(?: (?=[A-Z])|$)", text, maxsplit=1)[0]

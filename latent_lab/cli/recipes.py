@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning import Trainer
 
 import latent_lab.data
@@ -144,10 +143,7 @@ def with_resolution_of_schedule(configuration: Configuration, model: LatentModel
 
 def build_model(configuration: Configuration) -> LatentModel:
     """The model of a configuration; the same configuration gives the same initial weights."""
-    arguments = _checked(configuration, "model")
-    # Initial weights come from torch's global stream: it must not depend on what ran before.
-    torch.manual_seed(arguments.get("seed", 0))
-    model: LatentModel = _class_of(configuration, "model")(**arguments)
+    model: LatentModel = _class_of(configuration, "model")(**_checked(configuration, "model"))
     return model
 
 
@@ -159,7 +155,7 @@ def build_data(configuration: Configuration) -> AbstractImageData:
 
 def run_options(configuration: Configuration) -> RunOptions:
     """Section `run`."""
-    options: RunOptions = conform_dataclass(configuration.get("run", {}), RunOptions, "run")
+    options: RunOptions = conform_dataclass(configuration.get("run", {}), RunOptions, "run", name="section run")
     return options
 
 

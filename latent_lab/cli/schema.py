@@ -92,13 +92,13 @@ def conform(value: Any, annotation: Any, key: str) -> Any:
     return _convert(value, annotation, key)
 
 
-def conform_dataclass(value: Any, target: Any, key: str) -> Any:
-    """An instance of a dataclass from a mapping of its fields."""
+def conform_dataclass(value: Any, target: Any, key: str, name: str | None = None) -> Any:
+    """An instance of a dataclass from a mapping of its fields; for the other arguments see `conform_arguments`."""
     if dataclasses.is_dataclass(value) and isinstance(value, target):
         return value
     if not isinstance(value, Mapping):
         raise InputError(f"{key} must be {in_words(target)}, got {shown(value)}")
-    values = conform_arguments(value, target, key)
+    values = conform_arguments(value, target, key, name)
     try:
         return target(**values)
     except (ValueError, TypeError) as error:
@@ -175,7 +175,11 @@ def in_words(annotation: Any) -> str:
         return "one of " + ", ".join(str(choice) for choice in get_args(annotation))
     members = _members(annotation)
     if len(members) > 1:
-        words = [in_words(member) for member in members if member is not type(None)]
+        words = [
+            in_words(member)
+            for member in members
+            if member is not type(None) and not (member is str and Path in members)
+        ]
         return " or ".join(dict.fromkeys(words)) + (" or null" if type(None) in members else "")
     if _is_list(annotation):
         item = in_words(_item_type(annotation)).removeprefix("a ").removeprefix("an ")

@@ -74,7 +74,7 @@ class Trained:
 
     def results_folder(self, name: str) -> Path:
         """Where results go if nothing else is said: into the run's folder, else results/ here."""
-        run = self.path.resolve().parent
+        run = self.path.parent
         if run.name == "checkpoints" and (run.parent / "config.yaml").is_file():
             return run.parent / f"{name}-{self.kimg:g}k"
         return Path("results") / f"{self.path.stem}-{name}"

@@ -24,8 +24,9 @@ from latent_lab.cli.configuration import (
 )
 from latent_lab.cli.console import is_first_process, quieten, say
 from latent_lab.cli.errors import InputError
-from latent_lab.cli.yaml_text import write_yaml
+from latent_lab.cli.yaml_text import parse_yaml, write_yaml
 from latent_lab.data import AbstractImageData
+from latent_lab.data.pyramid import is_pack
 from latent_lab.growth import GrowthSchedule
 from latent_lab.models import LatentModel
 from latent_lab.models.base import CHECKPOINT_KEY
@@ -89,18 +90,27 @@ def fit(arguments: Arguments) -> int:
         raise InputError(f"fit takes no bare word, got {arguments.words[0]}: write --config {arguments.words[0]}")
     run = prepare_run(arguments)
     if arguments.options.get("dry-run"):
+        if run.data.root is None or not is_pack(run.data.root):
+            run.data.plan()
         print(write_yaml(run.configuration))
         print(schedule_table(run.model.schedule))
         return 0
+    last = run.folder / "checkpoints" / "last.ckpt"
+    # The further processes of a distributed run start when the first one may have saved already.
+    if run.start.checkpoint is None and last.exists() and is_first_process():
+        raise InputError(f"{run.folder} holds a run: continue it with --resume auto, or choose another --run-dir")
     return train(run)
 
 
 def train(run: Run) -> int:
     """Runs to the end, a signal or a guard; returns the exit code."""
     quieten()
+    if is_first_process():
+        # What is wrong with the data shows before anything is written.
+        run.data.prepare_data()
+    trainer = build_trainer(run.trainer_options, run.options, run.folder)
     _say_changes(run)
     _write_records(run)
-    trainer = build_trainer(run.trainer_options, run.options, run.folder)
     try:
         trainer.fit(run.model, datamodule=run.data, ckpt_path=run.start.checkpoint, weights_only=True)
     except GracefulStop as stop:
@@ -133,6 +143,11 @@ def prepare_run(arguments: Arguments) -> Run:
     options, trainer_options = recipes.run_options(configuration), recipes.trainer_options(configuration)
     model = recipes.build_model(configuration)
     data = recipes.build_data(recipes.with_resolution_of_schedule(configuration, model))
+    if model.schedule.resolution > data.resolution:
+        raise InputError(
+            f"the schedule grows to {model.schedule.resolution} px, but data.resolution is {data.resolution}: raise it, or "
+            "shorten model.schedule"
+        )
     run = Run(model, data, options, trainer_options, folder, start)
     if start.content is not None:
         changed = recipes.changes("model", start.recipes["model"], model.recipe)
@@ -163,18 +178,13 @@ def find_start(resume: str, folder: Path) -> Start:
         folder: of the run.
 
     Raises:
-        InputError: if a run would be overwritten, or none of its checkpoints can be read.
+        InputError: if there are checkpoints and none can be read.
     """
-    last = folder / "checkpoints" / "last.ckpt"
     if resume == "no":
-        # The other processes of a distributed run start when the first one may have saved already.
-        if last.exists() and is_first_process():
-            raise InputError(
-                f"{folder} holds a run already: continue it with --resume auto, or choose another --run-dir"
-            )
         return Start()
     if resume != "auto":
-        return Start(Path(resume), read_checkpoint(resume))
+        return Start(resolve_checkpoint(resume), read_checkpoint(resume))
+    last = folder / "checkpoints" / "last.ckpt"
     candidates = sorted(last.parent.glob("*.ckpt"), key=lambda path: (path == last, path.stat().st_mtime), reverse=True)
     for candidate in candidates:
         try:
@@ -231,10 +241,11 @@ def _write_records(run: Run) -> None:
         path.write_text(text, encoding="utf-8")
         return
     earlier = _recorded(run.folder)
-    if earlier[-1].read_text(encoding="utf-8") == text:
+    before, after = read_configuration(earlier[-1]), parse_yaml(text)
+    if before == after:
         return
     for section in ("run", "trainer"):
-        for line in differences(read_configuration(earlier[-1]).get(section, {}), run.configuration[section], section):
+        for line in differences(before.get(section, {}), after[section], section):
             say(f"changed: {line}")
     (run.folder / f"config.resume-{len(earlier)}.yaml").write_text(text, encoding="utf-8")
 

@@ -140,7 +140,7 @@ class LatentModel(LightningModule, ABC):
         """
         first = self.images_seen + distributed.rank() * len(like)
         random = distributed.IndexedRandom(self.seed, f"train/{stream}")
-        return random.normal(range(first, first + len(like)), width).to(like.device)
+        return random.normal(range(first, first + len(like)), width).to(like)
 
     @contextmanager
     def seeded(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import importlib
 import pickle
+import sys
 import tomllib
 import zipfile
 from collections.abc import Mapping
@@ -69,7 +70,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not a checkpoint of latent-lab: published weights of other programs need `latent-lab import`"
         )
+    for part in ("model", "data"):
+        _check_origin(path, checkpoint[CHECKPOINT_KEY].get(part))
     return dict(checkpoint)
+
+
+def _check_origin(path: Path, recipe: Mapping[str, Any] | None) -> None:
+    """Refuses recipes that name a class from elsewhere: importing a module runs it."""
+    module = recipe["class_path"].rpartition(".")[0] if recipe else ""
+    if recipe and not module.startswith("latent_lab.") and module not in sys.modules:
+        raise ValueError(
+            f"{path} names the class {recipe['class_path']}, which is not latent-lab's, so it was not opened: import "
+            f"{module} first if you trust it"
+        )
 
 
 def class_of(class_path: str) -> type:
@@ -109,7 +122,11 @@ def load(checkpoint: str | Path, *, device: str | torch.device = "cpu") -> Laten
         ValueError: if the file is damaged or not a checkpoint of this package.
     """
     content = read_checkpoint(checkpoint)
-    model: LatentModel = build(content[CHECKPOINT_KEY]["model"])
+    recipe = content[CHECKPOINT_KEY]["model"]
+    found = class_of(recipe["class_path"])
+    if not (isinstance(found, type) and issubclass(found, LatentModel)):
+        raise ValueError(f"{checkpoint} names {recipe['class_path']} as its model, which is none: it was not opened")
+    model: LatentModel = build(recipe)
     model.load_state_dict(content["state_dict"])
     model.data_recipe = content[CHECKPOINT_KEY]["data"]
     return model.to(device).eval()

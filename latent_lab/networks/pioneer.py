@@ -190,7 +190,8 @@ class PioneerEncoder(nn.Module):
             features = F.avg_pool2d(self.blocks[phase](features), 2)
             if isinstance(alpha, Tensor) or alpha < 1.0:
                 coarse = self.from_rgb[phase - 1](F.avg_pool2d(images, 2))
-                features = torch.lerp(coarse, features, torch.as_tensor(alpha).to(features))
+                share = alpha.to(features) if isinstance(alpha, Tensor) else alpha
+                features = torch.lerp(coarse, features, share)
         for number in range(phase - 1, 0, -1):
             features = F.avg_pool2d(self.blocks[number](features), 2)
         # The last block makes the code, whose batch moments need full precision.

@@ -22,6 +22,8 @@ OPTIONS = {
     "num_swd": 2,
     "batch_size": 3,
     "num_pictures": 4,
+    # Processes batch and thereby round differently in float32; a step of 1e-4 would magnify that to 1e-4 of the value.
+    "path_epsilon": 0.1,
 }
 WORKER = """
 import json, sys

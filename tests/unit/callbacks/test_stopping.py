@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from latent_lab.callbacks.checkpointing import SaveCheckpoints
+from latent_lab.callbacks.stopping import Guard, TrainingStopped
+
+HEALTHY = {"train/images/fake_deviation": 0.4, "train/images/real_deviation": 0.5}
+FLAT = {"train/images/fake_deviation": 0.001, "train/images/real_deviation": 0.5}
+
+
+@pytest.fixture
+def guard(tmp_path: Path) -> Guard:
+    checkpoints = SaveCheckpoints(tmp_path, None)
+    checkpoints.saved_kimg = 4.0
+    return Guard(checkpoints, collapse_ratio=0.03, collapse_patience_kimg=10.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_last_good_state(guard: Guard, value: float):
+    message = (
+        r"train/encoder/loss is no longer a number at 5.0 kimg; the last good state, of 4.0 kimg, is .*last.ckpt: try"
+    )
+    with pytest.raises(TrainingStopped, match=message):
+        guard.judge(HEALTHY | {"train/encoder/loss": value}, 5000)
+
+
+def test_samples_that_stay_alike_stop_the_run(guard: Guard):
+    guard.judge(FLAT, 1000)
+    guard.judge(FLAT, 10_000)
+    with pytest.raises(TrainingStopped, match=r"the samples have been all alike .* since 1.0 kimg"):
+        guard.judge(FLAT, 11_000)
+
+
+def test_samples_that_are_alike_for_a_while_do_not(guard: Guard):
+    for images, averages in ((1000, FLAT), (9000, HEALTHY), (12_000, FLAT), (21_000, FLAT)):
+        guard.judge(averages, images)
+
+
+def test_a_ratio_of_zero_switches_the_test_off(tmp_path: Path):
+    guard = Guard(SaveCheckpoints(tmp_path, None), collapse_ratio=0.0, collapse_patience_kimg=1.0)
+    for images in (0, 10_000, 20_000):
+        guard.judge(FLAT, images)
+
+
+def test_patience_survives_a_resume(guard: Guard, tmp_path: Path):
+    guard.judge(FLAT, 1000)
+    resumed = Guard(SaveCheckpoints(tmp_path, None), collapse_ratio=0.03, collapse_patience_kimg=10.0)
+    resumed.load_state_dict(guard.state_dict())
+    with pytest.raises(TrainingStopped, match=r"since 1\.0 kimg"):
+        resumed.judge(FLAT, 11_000)
+
+
+def test_statistics_of_a_model_without_samples_are_judged_for_numbers_only(guard: Guard):
+    for images in (0, 100_000):
+        guard.judge({"train/loss": 1.0}, images)
