@@ -8,6 +8,9 @@ from typing import Any
 
 from latent_lab.cli.errors import InputError, closest
 
+YES_OR_NO = "true|false"
+"""What the help calls the value of a flag that may also stand alone."""
+
 
 @dataclass(frozen=True)
 class Option:
@@ -78,6 +81,8 @@ def parse(argv: Sequence[str], options: Iterable[Option], sections: Sequence[str
             arguments.options[option.name] = True
             continue
         value = text if equals else _next_value(pending)
+        if value is True and option.value == YES_OR_NO:
+            value = "true"
         if value is True:
             raise InputError(f"--{name} needs a value: --{name} {option.value}")
         if option.key is not None:

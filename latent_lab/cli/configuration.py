@@ -146,5 +146,8 @@ def _are_rows(values: list[Any]) -> bool:
 def shown(value: Any) -> str:
     """A value as YAML has it, cut to what fits a line."""
     words = {None: "null", True: "true", False: "false"}
-    text = words[value] if value is None or isinstance(value, bool) else str(value)
+    if isinstance(value, list | tuple):
+        text = f"[{', '.join(shown(item) for item in value)}]"
+    else:
+        text = words[value] if value is None or isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -10,7 +10,7 @@ from typing import Any
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import say
 
-CONFIGURATION = "pioneer_synthetic_demo.yaml"
+CONFIGURATION = "pioneer_synthetic.yaml"
 _COUNTS = "--num-samples 2000 --num-reference 2000 --num-reconstructions 500 --num-paths 500 --num-swd 1000"
 """Enough to see a trend, few enough for a laptop."""
 _LOOKS = {

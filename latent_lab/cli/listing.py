@@ -78,7 +78,7 @@ def explain(arguments: Arguments) -> None:
 
 
 def _explained(target: Any, prefix: str, without: Iterable[str] = ()) -> list[str]:
-    from latent_lab.cli.schema import fields_of, in_words, summary_of
+    from latent_lab.cli.schema import fields_of, in_words, is_list, summary_of
 
     lines = [f"{target.__name__}: {summary_of(target)}.", ""]
     nested = []
@@ -86,7 +86,7 @@ def _explained(target: Any, prefix: str, without: Iterable[str] = ()) -> list[st
         if field.name in without:
             continue
         rows = _rows_of(field.annotation)
-        nested += [(field.name, row) for row in rows]
+        nested += [(f"{field.name}.0" if is_list(field.annotation) else field.name, row) for row in rows]
         kind = ", ".join(row.__name__ for row in rows) or in_words(field.annotation)
         default = "required" if field.required else f"default {_shown_default(field.default)}"
         flag = f"--{prefix}{field.name}" if prefix else f"--{field.name.replace('_', '-')}"

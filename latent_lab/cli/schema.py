@@ -21,7 +21,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from latent_lab.cli.arguments import Option
+from latent_lab.cli.arguments import YES_OR_NO, Option
 from latent_lab.cli.configuration import CommandLineText, shown
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.yaml_text import parse_yaml, read_yaml
@@ -86,7 +86,7 @@ def conform(value: Any, annotation: Any, key: str) -> Any:
         value = read_yaml(Path(value))
     if row is not None and (isinstance(value, Mapping) or len(members) == 1):
         return conform_dataclass(value, row, key)
-    items = next((member for member in members if _is_list(member)), None)
+    items = next((member for member in members if is_list(member)), None)
     if items is not None and isinstance(value, list | tuple):
         return _conform_list(value, items, key)
     return _convert(value, annotation, key)
@@ -165,8 +165,8 @@ def value_word(annotation: Any) -> str:
     members = [member for member in _members(annotation) if member is not type(None)]
     if get_origin(members[0]) is Literal:
         return "|".join(str(choice) for choice in get_args(members[0]))
-    words: dict[Any, str] = {int: "N", float: "X", bool: "true|false", str: "TEXT", Path: "PATH"}
-    return "LIST" if _is_list(members[0]) else words.get(members[0], "VALUE")
+    words: dict[Any, str] = {int: "N", float: "X", bool: YES_OR_NO, str: "TEXT", Path: "PATH"}
+    return "LIST" if is_list(members[0]) else words.get(members[0], "VALUE")
 
 
 def in_words(annotation: Any) -> str:
@@ -181,7 +181,7 @@ def in_words(annotation: Any) -> str:
             if member is not type(None) and not (member is str and Path in members)
         ]
         return " or ".join(dict.fromkeys(words)) + (" or null" if type(None) in members else "")
-    if _is_list(annotation):
+    if is_list(annotation):
         item = in_words(_item_type(annotation)).removeprefix("a ").removeprefix("an ")
         plural = item if item in ("text", "anything") or (" " in item and not item.endswith("number")) else f"{item}s"
         return f"a list of {plural}"
@@ -212,7 +212,7 @@ def _interpret(text: CommandLineText, members: Sequence[Any]) -> Any:
     """What was typed, as YAML where that fits the type, else as it stands: a folder may be called 2024."""
     parsed = parse_yaml(text)
     takes_text = str in members or Path in members
-    if any(_is_list(member) for member in members) and not takes_text and isinstance(parsed, str):
+    if any(is_list(member) for member in members) and not takes_text and isinstance(parsed, str):
         return [parse_yaml(part.strip()) for part in text.split(",")]
     fits = parsed is None or type(parsed) in members or isinstance(parsed, list | dict)
     return str(text) if takes_text and not fits else parsed
@@ -253,7 +253,8 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
-def _is_list(annotation: Any) -> bool:
+def is_list(annotation: Any) -> bool:
+    """Whether an annotation is some sequence other than text."""
     origin = get_origin(annotation) or annotation
     return isinstance(origin, type) and issubclass(origin, Sequence) and not issubclass(origin, str)
 

@@ -30,7 +30,7 @@ from latent_lab.data.pyramid import is_pack
 from latent_lab.growth import GrowthSchedule
 from latent_lab.models import LatentModel
 from latent_lab.models.base import CHECKPOINT_KEY
-from latent_lab.models.loading import read_checkpoint
+from latent_lab.models.loading import read_checkpoint, resolve_checkpoint
 
 STOPPED_BY_GUARD = 3
 """Exit code when a guard ended the run."""
@@ -143,9 +143,10 @@ def prepare_run(arguments: Arguments) -> Run:
     options, trainer_options = recipes.run_options(configuration), recipes.trainer_options(configuration)
     model = recipes.build_model(configuration)
     data = recipes.build_data(recipes.with_resolution_of_schedule(configuration, model))
-    if model.schedule.resolution > data.resolution:
+    target = model.schedule.resolution
+    if target > data.resolution:
         raise InputError(
-            f"the schedule grows to {model.schedule.resolution} px, but data.resolution is {data.resolution}: raise it, or "
+            f"the schedule grows to {target} px, but data.resolution is {data.resolution}: set it to {target}, or "
             "shorten model.schedule"
         )
     run = Run(model, data, options, trainer_options, folder, start)
