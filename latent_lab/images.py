@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, PngImagePlugin
-from torch import Tensor
 
 from latent_lab.types import ByteImages, Images, OtherImages
 

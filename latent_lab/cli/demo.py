@@ -53,6 +53,8 @@ def _write_report(folder: Path) -> Path:
     for look, title in _LOOKS.items():
         lines += ["", f"## {title}", ""]
         lines += [f"![{picture.stem}]({look}/{picture.name})" for picture in sorted((folder / look).glob("*.png"))]
+    if (folder / "curves.png").is_file():
+        lines += ["", "## Training", "", "![curves](curves.png)"]
     lines += ["", "## Numbers", "", "Of held-out faces; [test/report.md](test/report.md) says how they were measured."]
     lines += ["", "| number | value |", "|---|---:|"]
     lines += [f"| `{name}` | {value:.5g} |" for name, value in result["numbers"].items()]

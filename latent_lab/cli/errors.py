@@ -29,11 +29,12 @@ class InputError(ValueError):
 
 def closest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the names that look like it, or all there are."""
-    names = sorted(known)
-    by_lower_case = {name.lower(): name for name in names}
-    similar = difflib.get_close_matches(word.lower(), list(by_lower_case), n=3, cutoff=0.5)
-    if similar:
-        return f"did you mean {' or '.join(by_lower_case[name] for name in similar)}?"
+    names = sorted(set(known))
+    likeness = {name: difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio() for name in names}
+    best = max(likeness.values(), default=0.0)
+    if best >= 0.5:
+        similar = [name for name in names if likeness[name] > best - 0.1]
+        return f"did you mean {' or '.join(similar[:3])}?"
     shown = [*names[:12], "..."] if len(names) > 12 else names
     return f"there are {', '.join(shown)}" if names else "there are none"
 

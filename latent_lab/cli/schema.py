@@ -231,12 +231,15 @@ def _convert(value: Any, annotation: Any, key: str) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=annotation)
     try:
-        return parser.parse_object({"value": value}).value
+        converted = parser.parse_object({"value": value}).value
     except ArgumentError as error:
         if get_origin(annotation) is Literal and isinstance(value, str):
             choices = [str(choice) for choice in get_args(annotation)]
             raise InputError(f"{key} must be {in_words(annotation)}, got {value}: {closest(value, choices)}") from error
         raise InputError(f"{key} must be {in_words(annotation)}, got {shown(value)}") from error
+    members = _members(annotation)
+    # jsonargparse leaves a whole number alone where `float | None` is asked for.
+    return float(converted) if type(converted) is int and float in members and int not in members else converted
 
 
 # ---------------------------------------------------------------------------------------------------- annotations

@@ -31,6 +31,7 @@ from latent_lab.growth import GrowthSchedule
 from latent_lab.models import LatentModel
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import read_checkpoint, resolve_checkpoint
+from latent_lab.plotting import plot_curves, read_records
 
 STOPPED_BY_GUARD = 3
 """Exit code when a guard ended the run."""
@@ -119,6 +120,7 @@ def train(run: Run) -> int:
     except TrainingStopped as stop:
         say(str(stop))
         return STOPPED_BY_GUARD
+    _draw_curves(run.folder)
     say(f"finished at {run.model.images_seen / 1000:g} kimg: {run.folder / 'checkpoints' / 'last.ckpt'}")
     return 0
 
@@ -255,6 +257,22 @@ def _recorded(folder: Path) -> list[Path]:
     """The configurations with which a run was begun and continued, in that order."""
     begun = [path for path in (folder / "config.yaml",) if path.is_file()]
     return [*begun, *sorted(folder.glob("config.resume-*.yaml"), key=lambda path: int(path.stem.rpartition("-")[2]))]
+
+
+_PANELS = {
+    "moment KL (nats per dimension)": ("train/encoder/kl_real", "train/encoder/kl_fake", "train/generator/kl"),
+    "image error (mean |x - G(E(x))|)": ("train/encoder/image",),
+    "cosine of z and E(G(z))": ("train/generator/cosine",),
+    "deviation over a batch": ("train/images/fake_deviation", "train/images/real_deviation"),
+    "level of detail": ("growth/level_of_detail",),
+}
+
+
+def _draw_curves(folder: Path) -> None:
+    """curves.png of metrics.jsonl, by the first process."""
+    records = folder / "metrics.jsonl"
+    if is_first_process() and records.is_file():
+        plot_curves(read_records(records), _PANELS, folder / "curves.png")
 
 
 def environment() -> str:

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from latent_lab.cli import main
+from latent_lab.cli import main, recipes
+from latent_lab.cli.configuration import read_configuration
 from latent_lab.growth import GrowthSchedule, Stage
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import read_checkpoint
@@ -40,10 +41,26 @@ def schedule_of(path: Path) -> GrowthSchedule:
     return GrowthSchedule([Stage(**row) for row in rows])
 
 
+def build_everything(*paths: Path) -> None:
+    whole = recipes.compose([read_configuration(path) for path in paths])
+    model = recipes.build_model(whole)
+    data = recipes.build_data(whole)
+    recipes.run_options(whole)
+    recipes.trainer_options(whole)
+    assert data.resolution == model.schedule.resolution
+
+
 @pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)
-def test_it_builds(path: Path, capsys: pytest.CaptureFixture[str]):
-    root = ["--data.root", "nowhere"] if path.stem.endswith("_folder") else []
-    assert main(["fit", "--config", path.name, "--dry-run", *root]) == 0, capsys.readouterr().err
+def test_it_builds(path: Path):
+    build_everything(path)
+
+
+@pytest.mark.parametrize("path", [path for path in COMPLETE if path not in LAPTOP], ids=lambda path: path.stem)
+def test_absent_data_is_explained_in_one_sentence(path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["fit", "--config", path.name]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "http" in error
 
 
 @pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)
@@ -63,9 +80,8 @@ def test_its_run_reaches_the_target_resolution_fully_faded_in(path: Path):
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_piece_goes_with_a_complete_configuration(piece: Path, capsys: pytest.CaptureFixture[str]):
-    words = ["fit", "--config", "balanced_pioneer_celebahq.yaml", "--config", str(piece), "--dry-run"]
-    assert main(words) == 0, capsys.readouterr().err
+def test_a_piece_goes_with_a_complete_configuration(piece: Path):
+    build_everything(CONFIGS / "balanced_pioneer_celebahq.yaml", piece)
 
 
 @pytest.mark.parametrize("path", LAPTOP, ids=lambda path: path.stem)

@@ -22,7 +22,8 @@ import torch
 torch.set_num_threads(1)
 from tests.contract.recipes import train
 name, folder, cache, images = sys.argv[1:]
-train(name, Path(folder), Path(cache), images=int(images), devices=2, strategy="ddp_find_unused_parameters_true", precision="64-true")
+ddp = {"devices": 2, "strategy": "ddp_find_unused_parameters_true", "precision": "64-true"}
+train(name, Path(folder), Path(cache), images=int(images), **ddp)
 """
 
 

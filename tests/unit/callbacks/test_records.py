@@ -11,7 +11,9 @@ from latent_lab.plotting import plot_curves, read_records
 
 def test_lines_after_the_resumed_image_and_half_lines_are_dropped(tmp_path: Path):
     records = Records(tmp_path)
-    records.path.write_text('{"images": 100, "kimg": 0.1, "a": 1.0}\n{"images": 200, "kimg": 0.2, "a": 2.0}\n{"images": 30')
+    records.path.write_text(
+        '{"images": 100, "kimg": 0.1, "a": 1.0}\n{"images": 200, "kimg": 0.2, "a": 2.0}\n{"images": 30'
+    )
     records.forget_after(150)
     assert read_records(records.path) == {"a": ([0.1], [1.0])}
 
