@@ -30,6 +30,11 @@ def phase_of(resolution: int) -> int:
     return int(math.log2(ratio))
 
 
+def images_of(kimg: float) -> int:
+    """A number of images given in thousands."""
+    return round(1000 * kimg)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One row of a growth schedule; it begins where the row before it ends."""
@@ -163,7 +168,7 @@ class GrowthSchedule:
     def _starts(self) -> list[int]:
         starts, total = [], 0.0
         for stage in self.stages:
-            starts.append(round(total * 1000))
+            starts.append(images_of(total))
             total += stage.kimg
         return starts
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from latent_lab.callbacks.checkpointing import AtomicCheckpointIO, SaveCheckpoin
 from latent_lab.callbacks.records import Records, RecordStatistics
 from latent_lab.callbacks.run_analysis import RunAnalysis
 from latent_lab.callbacks.stopping import Guard, StopAtTheEnd, StopOnSignal
+from latent_lab.growth import images_of
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class _LimitImages(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.max_kimg is not None:
             model: Any = pl_module
-            model.max_images = math.ceil(1000 * self.max_kimg)
+            model.max_images = images_of(self.max_kimg)
 
 
 def build_trainer(trainer_options: Mapping[str, Any], options: RunOptions, folder: Path) -> Trainer:

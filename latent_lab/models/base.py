@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,7 +14,7 @@ from torch import Tensor
 
 import latent_lab
 from latent_lab import distributed
-from latent_lab.growth import GrowthSchedule, GrowthState
+from latent_lab.growth import GrowthSchedule, GrowthState, images_of
 from latent_lab.latent.interfaces import AbstractAutoencoder
 from latent_lab.recipes import recipe_of
 from latent_lab.types import ImageBatch, Images, Latents
@@ -60,7 +59,7 @@ class LatentModel(LightningModule, ABC):
         self.automatic_optimization = False
         self.schedule = schedule
         self.seed = seed
-        self.max_images = math.ceil(1000 * schedule.total_kimg)
+        self.max_images = images_of(schedule.total_kimg)
         self.recipe: dict[str, Any] = {}
         self.data_recipe: dict[str, Any] | None = None
         # The buffer is what is saved; the integer spares a device synchronisation in every step.

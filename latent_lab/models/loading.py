@@ -64,7 +64,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not a checkpoint of plain tensors and data, so it was not opened ({str(error).splitlines()[0]})"
         ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, LookupError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or only half written: use an earlier checkpoint of the run") from error
     if not isinstance(checkpoint, Mapping) or CHECKPOINT_KEY not in checkpoint:
         raise ValueError(
