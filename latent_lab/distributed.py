@@ -103,6 +103,13 @@ def barrier() -> None:
         dist.barrier()
 
 
+def leave() -> None:
+    """Ends the process group, once every rank is done; without it, a process may abort when it exits."""
+    if is_distributed():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 class IndexedRandom:
     """Random numbers that depend on (seed, stream, index) alone.
 

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from latent_lab import distributed
 from latent_lab.callbacks import GracefulStop, RunOptions, TrainingStopped, build_trainer
 from latent_lab.cli import recipes
 from latent_lab.cli.arguments import Arguments
@@ -120,6 +121,7 @@ def train(run: Run) -> int:
     except TrainingStopped as stop:
         say(str(stop))
         return STOPPED_BY_GUARD
+    distributed.leave()
     _draw_curves(run.folder)
     say(f"finished at {run.model.images_seen / 1000:g} kimg: {run.folder / 'checkpoints' / 'last.ckpt'}")
     return 0

@@ -20,10 +20,12 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
+from latent_lab.distributed import leave
 from tests.contract.recipes import train
 name, folder, cache, images = sys.argv[1:]
 ddp = {"devices": 2, "strategy": "ddp_find_unused_parameters_true", "precision": "64-true"}
 train(name, Path(folder), Path(cache), images=int(images), **ddp)
+leave()
 """
 
 

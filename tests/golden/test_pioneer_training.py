@@ -186,8 +186,14 @@ def test_gradients_before_every_optimiser_step_are_the_published_ones(run: Run, 
     for key in recorded:
         _, network, step, name = key.split(".", 3)
         ours = run.gradients[f"grad.{network}.{step}.{our_name(network, name)}"]
-        tolerance = 1e-7 if run.double else 1e-4
-        torch.testing.assert_close(ours, run.golden[key], rtol=0, atol=tolerance, msg=lambda m, key=key: f"{key}: {m}")
+        absolute = 1e-7 if run.double else 1e-4
+        # The untrained balanced generator's codes have a variance of 2e-7, so float32 gradients of its logarithm are
+        # good to about two digits: with the two threads of the original run they agree to 3e-5, with one to 1.2 %. The
+        # float64 trace agrees to 1e-11.
+        relative = 0.03 if run.name.startswith("balanced") and not run.double else 0.0
+        torch.testing.assert_close(
+            ours, run.golden[key], rtol=relative, atol=absolute, msg=lambda m, key=key: f"{key}: {m}"
+        )
 
 
 @pytest.mark.parametrize(("network", "tolerance"), [("E", 2e-4), ("G", 2e-4), ("G_running", 1e-6)])

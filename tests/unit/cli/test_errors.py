@@ -22,7 +22,7 @@ def test_a_value_error_of_the_package_is_the_users_sentence():
 
 
 def test_a_value_error_of_torch_is_not():
-    assert sentence_of(caught(lambda: torch.distributions.Normal(0.0, -1.0))) is None
+    assert sentence_of(caught(lambda: torch.distributions.Normal(0.0, -1.0, validate_args=True))) is None
 
 
 def test_a_value_error_of_the_standard_library_called_from_elsewhere_is_not():
