@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, IterableDataset
 
+from latent_lab.cli.console import quieten
 from latent_lab.data import SyntheticFaces
 from latent_lab.data.synthetic_renderer import render, sample_factors
 from latent_lab.growth import GrowthSchedule, Stage
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64, help="channels at every resolution")
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file, too")
     arguments = parser.parse_args()
+    quieten()
     lines = [
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; Python "
         f"{platform.python_version()}, torch {torch.__version__}, lightning {lightning.__version__}. Images a second, "
