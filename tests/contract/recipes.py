@@ -20,8 +20,7 @@ GROWTH = {
 }
 
 MODELS: dict[str, dict[str, Any]] = {
-    "Pioneer": {"schedule": GROWTH, "latent_dim": 8, "sample_buffer": 16, "seed": 3},
-    "BalancedPioneer": {
+    "Pioneer": {
         "schedule": GROWTH,
         "latent_dim": 8,
         "normalisation": "pixel_norm_equalized",
@@ -33,6 +32,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "average_decay_per_step": 0.999,
         "seed": 4,
     },
+    "BalancedPioneer": {"schedule": GROWTH, "latent_dim": 8, "sample_buffer": 16, "seed": 3},
 }
 CLASS_OF = {"BalancedPioneer": "Pioneer"}
 
