@@ -1,6 +1,7 @@
 """The only place where image ranges and sizes are converted.
 
-Everywhere else images are float32, (N, 3, H, W), in [-1, 1]. Bytes are 0 ... 255; "unit" means [0, 1].
+Everywhere else images are float32, (N, C, H, W), in [-1, 1], with 3 channels of colour or 1 of grey. Bytes are
+0 ... 255; "unit" means [0, 1].
 """
 
 from __future__ import annotations

@@ -10,7 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from latent_lab.images import from_bytes
+from latent_lab.types import Images
 
 matplotlib.use("Agg")
 
@@ -53,3 +59,21 @@ def plot_curves(
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.savefig(path, dpi=110)
+
+
+def bars(heights: Sequence[float], *, title: str, y: str) -> Images:
+    """A bar for each number, as a picture (1, 3, H, W)."""
+    figure = Figure(figsize=(7.0, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(range(len(heights)), heights, width=1.0)
+    axes.set_title(title)
+    axes.set_ylabel(y)
+    return picture_of(figure)
+
+
+def picture_of(figure: Figure) -> Images:
+    """A figure as a picture (1, 3, H, W) in [-1, 1], to go where pictures of models go."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return from_bytes(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])

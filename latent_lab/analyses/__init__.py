@@ -4,14 +4,19 @@ from collections.abc import Mapping
 
 from latent_lab.analyses.base import AbstractAnalysis, Result
 from latent_lab.analyses.evaluate import Evaluate
+from latent_lab.analyses.ex_post import ExPost
 from latent_lab.analyses.feeding import HeldOut
 from latent_lab.analyses.interpolate import Interpolate
+from latent_lab.analyses.invert import Invert
+from latent_lab.analyses.posterior import Posterior
 from latent_lab.analyses.reconstruct import Reconstruct
 from latent_lab.analyses.report import write_report
 from latent_lab.analyses.sample import Sample
+from latent_lab.analyses.split import Split
 
 ANALYSES: Mapping[str, type[AbstractAnalysis]] = {
-    analysis.name: analysis for analysis in (Evaluate, Sample, Reconstruct, Interpolate)
+    analysis.name: analysis
+    for analysis in (Evaluate, Sample, Reconstruct, Interpolate, Invert, Posterior, Split, ExPost)
 }
 """Name on the command line -> class."""
 
@@ -19,10 +24,14 @@ __all__ = [
     "ANALYSES",
     "AbstractAnalysis",
     "Evaluate",
+    "ExPost",
     "HeldOut",
     "Interpolate",
+    "Invert",
+    "Posterior",
     "Reconstruct",
     "Result",
     "Sample",
+    "Split",
     "write_report",
 ]

@@ -53,6 +53,8 @@ class AbstractAnalysis(ABC):
     """The interface that a model must offer."""
     needs_images: ClassVar[bool] = False
     """Whether `run` reads real images."""
+    needs_reference: ClassVar[bool] = False
+    """Whether `run` reads training images, too: the source is then a `HeldOut` wherever there are some."""
 
     def __call__(self, model: Any, source: ImageSource | None = None) -> Result:
         """Checks the inputs, runs, and adds the options to the protocol.

@@ -49,6 +49,11 @@ PATH_SAMPLINGS = ("end", "full")
 _SMALLEST_CROPPED = 64
 
 
+def distance_name(extractor: AbstractExtractor, kind: str = "f") -> str:
+    """fid_clean or kid_clean for the canonical Inception; fd_NAME or kd_NAME for every other extractor."""
+    return f"{kind}id_{extractor.resize}" if extractor.canonical else f"{kind}d_{extractor.name}"
+
+
 def count_name(count: int) -> str:
     """Sample counts as they stand in names: 5000 is "5k", 1234 is "1234"."""
     return f"{count // 1000}k" if count >= 1000 and count % 1000 == 0 else str(count)
@@ -97,6 +102,7 @@ class Evaluate(AbstractAnalysis):
     name = "evaluate"
     requires = AbstractDecoder
     needs_images = True
+    needs_reference = True
 
     num_samples: int = 10_000
     """Samples of the prior."""
@@ -260,13 +266,13 @@ class Evaluate(AbstractAnalysis):
             of_count = count_name(self.num_samples)
             if frechet is not None:
                 frechet.update(features[mine], real=True)
-                name = f"{self._distance_name(extractor, 'f')}_{of_count}"
+                name = f"{distance_name(extractor, 'f')}_{of_count}"
                 session.numbers[name] = frechet.compute().item()
                 session.protocol["raw"] = {name: frechet.raw}
                 session.note_small(name, min(self.num_samples, len(places)))
             if kernel is not None:
                 kernel.update(features[mine], mine, real=True)
-                name = f"{self._distance_name(extractor, 'k')}_{of_count}"
+                name = f"{distance_name(extractor, 'k')}_{of_count}"
                 session.numbers[name] = kernel.compute().item()
                 session.numbers[f"{name}_standard_error"] = kernel.standard_error
 
@@ -279,11 +285,6 @@ class Evaluate(AbstractAnalysis):
             for size, value in wasserstein.levels.items():
                 session.numbers[f"swd_{count_name(num_swd)}_at_{size}px"] = value
             session.protocol["swd"] = {"images": num_swd, "scale": 1000, "patches": "128 per image and level, 7x7 px"}
-
-    @staticmethod
-    def _distance_name(extractor: AbstractExtractor, kind: str) -> str:
-        """fid_clean or kid_clean for the canonical Inception; fd_NAME or kd_NAME for every other extractor."""
-        return f"{kind}id_{extractor.resize}" if extractor.canonical else f"{kind}d_{extractor.name}"
 
     def _compare_reconstructions(self, session: _Session, model: AbstractAutoencoder) -> None:
         """Errors of reconstructions of held-out images, and distances between the two sets."""
@@ -328,7 +329,7 @@ class Evaluate(AbstractAnalysis):
             session.numbers["rec_mse_relative"] = session.numbers["rec_mse"] / max(baseline.compute().item(), 1e-12)
             session.protocol["rec_mse_relative"] = "rec_mse over that of the mean of the same images"
         if frechet is not None and session.extractor is not None:
-            name = f"rec_{self._distance_name(session.extractor, 'f')}_{of_count}"
+            name = f"rec_{distance_name(session.extractor, 'f')}_{of_count}"
             session.numbers[name] = frechet.compute().item()
             session.protocol.setdefault("raw", {})[name] = frechet.raw
             session.note_small(name, len(places))

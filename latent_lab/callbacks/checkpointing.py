@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import random
 import shutil
 from pathlib import Path
@@ -19,28 +17,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
 from latent_lab import distributed
 from latent_lab.callbacks.pacing import EveryKimg
-
-
-def write_atomically(content: Any, path: Path) -> None:
-    """torch.save to a temporary name in the same folder, then a rename: readers see the old file or the whole new one.
-
-    Raises:
-        OSError: if the disk is full or the folder cannot be written; the temporary file is gone then.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise
-        # torch reports a failed write as a RuntimeError of its zip writer.
-        raise OSError(errno.EIO, f"could not write {path}: {str(error).splitlines()[0]}") from error
+from latent_lab.models.saving import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -60,7 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class SaveCheckpoints(Callback):
-    """Keeps `last.ckpt`, and one file for the end of each resolution.
+    """Keeps `last.ckpt`, one file for the end of each resolution, and `best.ckpt` for early stopping.
 
     Args:
         folder: of the checkpoints.
@@ -78,6 +55,11 @@ class SaveCheckpoints(Callback):
     def last(self) -> Path:
         """The newest checkpoint."""
         return self.folder / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best value of the number that early stopping watches."""
+        return self.folder / "best.ckpt"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the untrained model of a fresh run, which also shows a full disk before hours are spent."""
@@ -129,6 +111,12 @@ class SaveCheckpoints(Callback):
         if must_succeed:
             raise OSError(failure.errno if failure else errno.EIO, f"{sentence}; free some space and use --resume auto")
         rank_zero_warn(f"{sentence}; training goes on, and the next save is tried as planned")
+
+    def save_best(self, trainer: Trainer, model: Any) -> None:
+        """Renews `last.ckpt` and keeps it as `best.ckpt`, too; every process calls it."""
+        self.save(trainer, model)
+        if self.saved_kimg == model.images_seen / 1000:
+            self._keep(self.best.name)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the random states; drops Lightning's loop counters.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from latent_lab.analyses import ANALYSES
 from latent_lab.callbacks.checkpointing import AtomicCheckpointIO, SaveCheckpoints
 from latent_lab.callbacks.records import Records, RecordStatistics
 from latent_lab.callbacks.run_analysis import RunAnalysis
-from latent_lab.callbacks.stopping import Guard, StopAtTheEnd, StopOnSignal
+from latent_lab.callbacks.stopping import Guard, StopAtTheEnd, StopEarly, StopOnSignal
 from latent_lab.growth import images_of
 
 
@@ -39,6 +40,28 @@ def default_pictures() -> list[AnalysisPlan]:
 
 
 @dataclass(frozen=True)
+class EarlyStopping:
+    """When a run ends because a number of one of its analyses no longer improves."""
+
+    metric: str
+    """Name of the number as in metrics.jsonl (val/fid_clean_1k), or the beginning of exactly one (val/fid)."""
+    mode: Literal["min", "max"] = "min"
+    """Whether smaller or larger is better."""
+    min_delta: float = 1.0
+    """An improvement that counts; 1 is the latent comparison's, for FID on validation images."""
+    patience: int = 3
+    """Evaluations without one after which the run ends; 3 is the latent comparison's."""
+
+    def __post_init__(self) -> None:
+        if not self.metric:
+            raise ValueError("early_stopping.metric is empty: write the name of a number, such as val/fid")
+        if self.min_delta < 0:
+            raise ValueError(f"early_stopping.min_delta must not be negative, got {self.min_delta}")
+        if self.patience < 1:
+            raise ValueError(f"early_stopping.patience must be at least 1 evaluation, got {self.patience}")
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """Section `run` of a configuration."""
 
@@ -52,6 +75,8 @@ class RunOptions:
     """Length of the stretches over which statistics are averaged."""
     analyses: Sequence[AnalysisPlan] = field(default_factory=default_pictures)
     """What is run while training."""
+    early_stopping: EarlyStopping | None = None
+    """Whether the run ends when a number of an analysis no longer improves; null: it goes on to max_kimg."""
     collapse_ratio: float = 0.03
     """The run stops when samples vary less than this share of the real images ...; 0: never."""
     collapse_patience_kimg: float = 30.0
@@ -64,7 +89,7 @@ def build_callbacks(options: RunOptions, folder: Path) -> list[Callback]:
     """All callbacks of a run, in the order in which they act.
 
     Raises:
-        ValueError: if a plan names no analysis.
+        ValueError: if a plan names no analysis, or early stopping has none to watch.
     """
     checkpoints = SaveCheckpoints(folder / "checkpoints", options.checkpoint_kimg)
     guard = Guard(
@@ -83,9 +108,17 @@ def build_callbacks(options: RunOptions, folder: Path) -> list[Callback]:
         )
         for plan in options.analyses
     ]
+    early: list[Callback] = []
+    if options.early_stopping is not None:
+        if not any(plan.every_kimg for plan in options.analyses):
+            raise ValueError(
+                "run.early_stopping watches a number of an analysis that is run while training, and run.analyses has "
+                "none with every_kimg: add one, such as {name: evaluate, every_kimg: 500}"
+            )
+        early.append(StopEarly(analyses, checkpoints, **dataclasses.asdict(options.early_stopping)))
     # The guard judges before a checkpoint is renewed, and a signal is obeyed after everything else.
     statistics = RecordStatistics(records, options.record_kimg, guard, progress=options.progress)
-    return [statistics, guard, *analyses, checkpoints, StopAtTheEnd(), StopOnSignal(checkpoints)]
+    return [statistics, guard, *analyses, *early, checkpoints, StopAtTheEnd(), StopOnSignal(checkpoints)]
 
 
 def build_analysis(name: str, options: Mapping[str, Any]) -> Any:

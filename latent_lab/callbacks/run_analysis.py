@@ -39,8 +39,11 @@ class RunAnalysis(Callback):
         self.folder = folder
         self.interval = EveryKimg(every_kimg)
         self.split = split
+        self.numbers: dict[str, float] = {}
+        """What the latest run found, by name; the name begins with the split, or with "prior"."""
+        self.done_at = -1
+        """Images seen at the latest run."""
         self._before = 0
-        self._done_at = -1
 
     @property
     def state_key(self) -> str:
@@ -62,20 +65,20 @@ class RunAnalysis(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs for the final model."""
         model: Any = pl_module
-        if self._done_at != model.images_seen:
+        if self.done_at != model.images_seen:
             self.run(trainer, model)
 
     def run(self, trainer: Trainer, model: Any) -> None:
         """Runs the analysis now."""
-        self._done_at = model.images_seen
+        self.done_at = model.images_seen
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         source = None
         if self.analysis.needs_images:
             source = HeldOut(datamodule.source(self.split), reference=datamodule.source("train"))
         result = self.analysis(model, source)
-        values = {f"{self.split if source is not None else 'prior'}/{k}": v for k, v in result.numbers.items()}
-        if values:
-            self.records.numbers(trainer, values, model.images_seen)
+        self.numbers = {f"{self.split if source is not None else 'prior'}/{k}": v for k, v in result.numbers.items()}
+        if self.numbers:
+            self.records.numbers(trainer, self.numbers, model.images_seen)
         for stem, sheet in result.pictures.items():
             self.records.picture(trainer, stem, sheet, model.images_seen)
             if distributed.rank() == 0:

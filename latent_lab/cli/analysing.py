@@ -14,6 +14,7 @@ from latent_lab.analyses import (
     Evaluate,
     HeldOut,
     Interpolate,
+    Invert,
     Reconstruct,
     Sample,
     write_report,
@@ -22,7 +23,7 @@ from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.schema import arguments_from
-from latent_lab.cli.trained import Trained, load_trained, source_of
+from latent_lab.cli.trained import Trained, load_trained, source_of, with_encoder
 from latent_lab.types import ImageSource
 
 _QUICK: Mapping[str, int] = {
@@ -59,6 +60,12 @@ def interpolation(words: Sequence[str]) -> type[AbstractAnalysis]:
     """Of `interpolate`."""
     del words
     return Interpolate
+
+
+def inversion(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `invert`."""
+    del words
+    return Invert
 
 
 def named_analysis(words: Sequence[str]) -> type[AbstractAnalysis] | None:
@@ -110,21 +117,28 @@ def interpolate(arguments: Arguments) -> None:
     _run(arguments, "interpolate", Interpolate)
 
 
+def invert(arguments: Arguments) -> None:
+    """Finds latents of images, with a recoder if one is named."""
+    _run(arguments, "invert", Invert, encoder=arguments.text("recoder"))
+
+
 def _run(
     arguments: Arguments,
     command: str,
     analysis: type[AbstractAnalysis],
     defaults: Mapping[str, Any] | None = None,
     split: str = "test",
+    encoder: str | None = None,
 ) -> None:
-    """Builds, runs, writes, prints."""
+    """Builds, runs, writes, prints; the encoder is a checkpoint whose `encode` the model borrows."""
     quieten()
     options = {**(defaults or {}), **arguments_from(arguments.options, analysis)}
     ready = analysis(**options)
     trained = load_trained(arguments, command)
     source = _source(arguments, trained, analysis, split)
-    result = ready(trained.model, source)
-    result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance})
+    model, borrowed = (trained.model, {}) if encoder is None else with_encoder(trained.model, encoder)
+    result = ready(model, source)
+    result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance, **borrowed})
     out = arguments.text("out")
     folder = Path(out).expanduser() if out else trained.results_folder(command)
     report = write_report(result, folder)
@@ -140,7 +154,7 @@ def _source(arguments: Arguments, trained: Trained, analysis: type[AbstractAnaly
     if not analysis.needs_images and not asked_for:
         return None
     source = source_of(arguments, trained, split)
-    if analysis is not Evaluate or arguments.text("images") is not None:
+    if not analysis.needs_reference or arguments.text("images") is not None:
         return source
     return HeldOut(source, trained.data.source("train"))
 

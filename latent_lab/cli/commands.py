@@ -156,6 +156,26 @@ COMMANDS = (
         examples=("latent-lab interpolate --ckpt runs/photos/checkpoints/last.ckpt --images family/",),
     ),
     Command(
+        "invert",
+        "Look",
+        "finds latents of images by a learned encoder, by optimisation, and by both",
+        "latent_lab.cli.analysing:invert",
+        usage="--ckpt FILE [--images PATH] [--recoder FILE] [--out DIR] [--OPTION VALUE ...]",
+        options=(
+            *_LOOK,
+            SPLIT,
+            IMAGES,
+            Option("recoder", "checkpoint of a recoder of this model, as its learned encoder", "FILE"),
+        ),
+        options_from="latent_lab.cli.analysing:inversion",
+        sections=("model", "data"),
+        details="A model that encodes is its own learned encoder; a recoder's checkpoint holds its decoder, too.",
+        examples=(
+            "latent-lab invert --ckpt runs/gan/checkpoints/last.ckpt --images family/",
+            "latent-lab invert --ckpt runs/gan/checkpoints/last.ckpt --recoder runs/recoder/checkpoints/last.ckpt",
+        ),
+    ),
+    Command(
         "predict",
         "Look",
         "writes the code and the reconstruction of every image",
@@ -178,14 +198,34 @@ COMMANDS = (
         examples=("latent-lab prepare photos --out data/photos --resolution 128",),
     ),
     Command(
+        "import",
+        "Data and files",
+        "published weights of another program to a checkpoint",
+        "latent_lab.cli.importing:import_weights",
+        usage="FORMAT FILE --out X.ckpt",
+        options=(Option("out", "file to write", "X.ckpt"),),
+        options_from="latent_lab.cli.importing:named_format",
+        details=(
+            "Formats: split_vae_keras (HDF5), gamma_vae_tensors and gan_tensors (.npz, arrays in the layers' order, "
+            "kernel before bias)."
+        ),
+        examples=("latent-lab import split_vae_keras celeba_split_one.hdf5 --out split_vae.ckpt",),
+    ),
+    Command(
         "export",
         "Data and files",
-        "the averaged generator and the encoder as safetensors",
+        "what encodes and decodes, as safetensors, or as a small checkpoint to give to others",
         "latent_lab.cli.exporting:export",
-        usage="FILE --out X.safetensors",
-        options=(Option("out", "file to write", "X.safetensors"),),
-        details="The recipes of model and data are in the file's metadata.",
-        examples=("latent-lab export runs/photos/checkpoints/last.ckpt --out photos.safetensors",),
+        usage="FILE --out X.safetensors|X.ckpt",
+        options=(Option("out", "file to write, .safetensors or .ckpt", "FILE"),),
+        details=(
+            "The recipes of model and data are in the file. A checkpoint (.ckpt) serves every command but "
+            "`fit --resume`: it has no state of training, and no folder names of this machine."
+        ),
+        examples=(
+            "latent-lab export runs/photos/checkpoints/last.ckpt --out photos.safetensors",
+            "latent-lab export runs/photos/checkpoints/last.ckpt --out photos.ckpt",
+        ),
     ),
     Command("models", "What there is", "the models", "latent_lab.cli.listing:models"),
     Command("data", "What there is", "the data sets", "latent_lab.cli.listing:data"),

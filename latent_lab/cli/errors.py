@@ -20,6 +20,7 @@ INTERRUPTED = 130
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"]).resolve()
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _FROM_THE_SYSTEM = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
 
 
@@ -41,6 +42,8 @@ def closest(word: str, known: Iterable[str]) -> str:
 
 def sentence_of(error: BaseException) -> str | None:
     """What to tell the person who typed the command; none if the mistake is not theirs."""
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE and error.strerror != os.strerror(error.errno):
+        return error.strerror  # a sentence of this package around what the system said
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full{f' ({error.filename})' if error.filename else ''}: free some space and start again"
     if isinstance(error, _FROM_THE_SYSTEM) and error.filename is not None:

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
-from torch import nn
 
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.errors import InputError
-from latent_lab.models.base import CHECKPOINT_KEY
+from latent_lab.models.base import CHECKPOINT_KEY, LatentModel
 from latent_lab.models.loading import load, read_checkpoint
-
-_PARTS = ("generator_average", "encoder")
-"""Submodules that `decode` and `encode` use in evaluation mode."""
+from latent_lab.models.saving import write_atomically
 
 
 def export(arguments: Arguments) -> None:
-    """Writes the tensors, named `generator.*` and `encoder.*`, with the recipes as metadata."""
+    """Writes tensors as safetensors, or a checkpoint that loads by itself but cannot be continued."""
     out = arguments.text("out")
     if len(arguments.words) != 1 or out is None:
         raise InputError("export takes one checkpoint and --out: latent-lab export FILE --out X.safetensors")
-    if not out.endswith(".safetensors"):
-        raise InputError(f"--out must end with .safetensors, got {out}")
+    path = Path(out)
+    if path.suffix not in (".safetensors", ".ckpt"):
+        raise InputError(f"--out must end with .safetensors or .ckpt, got {out}")
     content = read_checkpoint(arguments.words[0])
-    described = content[CHECKPOINT_KEY]
     model = load(arguments.words[0])
-    parts = {name: getattr(model, name) for name in _PARTS if isinstance(getattr(model, name, None), nn.Module)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write = _write_checkpoint if path.suffix == ".ckpt" else _write_safetensors
+    count = write(model, content, path)
+    print(f"{path}: {count:,} numbers, after {content[CHECKPOINT_KEY]['images_seen']:,} images")
+
+
+def _write_safetensors(model: LatentModel, content: Mapping[str, Any], path: Path) -> int:
+    """What `decode` and `encode` use in evaluation mode, as `generator.*`, `encoder.*` ..., recipes as metadata."""
+    described = content[CHECKPOINT_KEY]
     tensors = {
         f"{part.removesuffix('_average')}.{name}": value.contiguous()
-        for part, module in parts.items()
+        for part, module in model.named_children()
+        if part not in model.training_only
         for name, value in module.state_dict().items()
     }
     facts = {
@@ -40,13 +48,29 @@ def export(arguments: Arguments) -> None:
         "data": json.dumps(described["data"]),
         "images_seen": str(described["images_seen"]),
     }
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         save_file(tensors, temporary, metadata=facts)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    count = sum(value.numel() for value in tensors.values())
-    print(f"{path}: {' and '.join(parts)}, {count:,} numbers, after {described['images_seen']:,} images")
+    return sum(value.numel() for value in tensors.values())
+
+
+def _write_checkpoint(model: LatentModel, content: Mapping[str, Any], path: Path) -> int:
+    """Weights and recipes, to be given to others: no optimisers, no random states, no buffer of samples, no paths."""
+    described = content[CHECKPOINT_KEY]
+    kept = {name: described[name] for name in ("version", "model", "images_seen")}
+    kept["data"] = described["data"] and _without_folders(described["data"])
+    state = dict(content["state_dict"])
+    write_atomically({"state_dict": state, CHECKPOINT_KEY: kept}, path)
+    return sum(value.numel() for value in state.values())
+
+
+def _without_folders(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe of data whose paths keep their last part: the folders above it belong to one machine."""
+    init_args = {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in recipe["init_args"].items()
+    }
+    return {**recipe, "init_args": init_args}

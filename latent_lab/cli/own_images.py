@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from latent_lab import images
-from latent_lab.data.framing import Framing
-from latent_lab.data.readers import OddFile, Pixels, UnreadableImage, list_images, read_image
+from latent_lab.data.framing import Framing, Source
+from latent_lab.data.readers import OddFile, UnreadableImage, list_images, read_image
 from latent_lab.types import ImageBatch
 
 
@@ -23,6 +24,7 @@ class OwnImages:
 
     Args:
         path: folder or file.
+        grey: whether colours become one channel of grey (ITU-R 601 luma), for models of grey images.
 
     Raises:
         ValueError: if there is no readable image.
@@ -30,16 +32,18 @@ class OwnImages:
 
     label_names: tuple[str, ...] = ()
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, grey: bool = False) -> None:
         self.path = path
+        self.grey = grey
         self.root = path.parent if path.is_file() else path
         self.framing = Framing()
         self.names: list[str] = []
         self.odd_files: list[OddFile] = []
-        self._pixels: list[Pixels] = []
+        self._pixels: list[Source] = []
         for name in [path.name] if path.is_file() else list_images(path):
             try:
-                self._pixels.append(read_image(self.root / name)[0])
+                pixels = read_image(self.root / name)[0]
+                self._pixels.append(np.asarray(Image.fromarray(pixels).convert("L")) if grey else pixels)
                 self.names.append(name)
             except UnreadableImage as error:
                 self.odd_files.append(OddFile(name, str(error)))
@@ -56,6 +60,7 @@ class OwnImages:
             "source": self.path.name,
             "split": "all",
             "num_images": len(self),
+            "channels": 1 if self.grey else 3,
             **self.framing.settings,
             "hash": digest.hexdigest()[:16],
         }

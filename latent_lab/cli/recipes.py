@@ -181,6 +181,22 @@ def _checked(configuration: Configuration, section: str) -> dict[str, Any]:
     return conform_arguments(configuration[section].get("init_args") or {}, target, section)
 
 
+def check_same_channels(model: LatentModel, data: AbstractImageData) -> None:
+    """Refuses grey images for a model of colour images, and the reverse.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    if model.channels == data.channels:
+        return
+    option = "image_channels"
+    remedy = f"set model.{option} to {data.channels}" if option in fields_of(type(model)) else "choose another model"
+    raise InputError(
+        f"{type(data).__name__} has images with {data.channels} {'channel' if data.channels == 1 else 'channels'}, but "
+        f"this {type(model).__name__} is for {model.channels}: {remedy}, or name other data"
+    )
+
+
 # ----------------------------------------------------------------------------------------------- against a checkpoint
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Fabric
 
 from latent_lab import distributed
@@ -18,9 +19,11 @@ from latent_lab.cli.console import say
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.own_images import OwnImages
 from latent_lab.data import AbstractImageData
-from latent_lab.models import LatentModel
+from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
+from latent_lab.latent.inversion import Recoded
+from latent_lab.models import LatentModel, Recoder
 from latent_lab.models.base import CHECKPOINT_KEY
-from latent_lab.models.loading import read_checkpoint, resolve_checkpoint
+from latent_lab.models.loading import load, read_checkpoint, resolve_checkpoint
 from latent_lab.networks.pretrained import sha256_of
 from latent_lab.types import ImageSource
 
@@ -49,11 +52,12 @@ class Trained:
         """The data set, ready to be read; the first process packs it if that was not done yet.
 
         Raises:
-            InputError: if the checkpoint has none and none is named.
+            InputError: if the checkpoint has none and none is named, or its images have other channels than the model.
         """
         if "data" not in self.configuration:
             raise InputError(f"{self.path} does not say what it was trained on: name it with --data, or give --images")
         data = recipes.build_data(self.configuration)
+        recipes.check_same_channels(self.model, data)
         for line in recipes.changes("data", self.described["data"], data.recipe):
             say(f"changed: {line}")
         if distributed.rank() == 0:
@@ -108,11 +112,49 @@ def load_trained(arguments: Arguments, command: str) -> Trained:
     return Trained(model.to(fabric.device).eval(), path, described, configuration)
 
 
+def with_encoder(model: LatentModel, name: str) -> tuple[Recoded, dict[str, Any]]:
+    """The model with the encoder of another checkpoint, and what a result's protocol says about that one.
+
+    Args:
+        model: a decoder.
+        name: checkpoint of an autoencoder, of a recoder of this decoder most of all.
+
+    Raises:
+        InputError: if it does not encode, or into another space or from another size.
+    """
+    path = resolve_checkpoint(name)
+    other = load(path, device=model.device)
+    if not isinstance(model, AbstractDecoder) or not isinstance(other, AbstractAutoencoder):
+        raise InputError(
+            f"{path.name} holds a {type(other).__name__}, which does not encode: name a recoder's checkpoint"
+        )
+    there, here = (repr(one.latent_space) for one in (other, model))
+    if (there, other.resolution) != (here, model.resolution):
+        raise InputError(
+            f"the encoder in {path.name} is for {other.resolution} px and {there}, the model has {model.resolution} px "
+            f"and {here}: name one that was trained for this model"
+        )
+    if isinstance(other, Recoder) and not _equal_weights(other.decoder, model):
+        say(f"note: {path.name} was trained for other weights than these, so its latents are those of another decoder")
+    facts = {
+        "file": path.name,
+        "sha256": sha256_of(path),
+        "images_seen": other.images_seen,
+        "model": dict(other.recipe),
+    }
+    return Recoded(model, other.encode), {"encoder": facts}
+
+
+def _equal_weights(one: LatentModel, other: LatentModel) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())
+
+
 def source_of(arguments: Arguments, trained: Trained, default_split: str = "test") -> ImageSource:
     """The real images that a command names: --images PATH, else a split of the data."""
     own = arguments.text("images")
     if own is not None:
-        return OwnImages(Path(own).expanduser())
+        return OwnImages(Path(own).expanduser(), grey=trained.model.channels == 1)
     split = arguments.text("split") or default_split
     if split not in SPLITS:
         raise InputError(f"--split must be one of {', '.join(SPLITS)}, got {split}: {closest(split, SPLITS)}")

@@ -122,7 +122,7 @@ def train(run: Run) -> int:
         say(str(stop))
         return STOPPED_BY_GUARD
     distributed.leave()
-    _draw_curves(run.folder)
+    _draw_curves(run)
     say(f"finished at {run.model.images_seen / 1000:g} kimg: {run.folder / 'checkpoints' / 'last.ckpt'}")
     return 0
 
@@ -153,6 +153,7 @@ def prepare_run(arguments: Arguments) -> Run:
             f"the schedule grows to {target} px, but data.resolution is {data.resolution}: set it to {target}, or "
             "shorten model.schedule"
         )
+    recipes.check_same_channels(model, data)
     run = Run(model, data, options, trainer_options, folder, start)
     if start.content is not None:
         changed = recipes.changes("model", start.recipes["model"], model.recipe)
@@ -188,7 +189,10 @@ def find_start(resume: str, folder: Path) -> Start:
     if resume == "no":
         return Start()
     if resume != "auto":
-        return Start(resolve_checkpoint(resume), read_checkpoint(resume))
+        content = read_checkpoint(resume)
+        if "optimizer_states" not in content:
+            raise InputError(f"{resume} holds weights without a state of training, so it cannot be continued")
+        return Start(resolve_checkpoint(resume), content)
     last = folder / "checkpoints" / "last.ckpt"
     candidates = sorted(last.parent.glob("*.ckpt"), key=lambda path: (path == last, path.stat().st_mtime), reverse=True)
     for candidate in candidates:
@@ -261,20 +265,11 @@ def _recorded(folder: Path) -> list[Path]:
     return [*begun, *sorted(folder.glob("config.resume-*.yaml"), key=lambda path: int(path.stem.rpartition("-")[2]))]
 
 
-_PANELS = {
-    "moment KL (nats per dimension)": ("train/encoder/kl_real", "train/encoder/kl_fake", "train/generator/kl"),
-    "image error (mean |x - G(E(x))|)": ("train/encoder/image",),
-    "cosine of z and E(G(z))": ("train/generator/cosine",),
-    "deviation over a batch": ("train/images/fake_deviation", "train/images/real_deviation"),
-    "level of detail": ("growth/level_of_detail",),
-}
-
-
-def _draw_curves(folder: Path) -> None:
+def _draw_curves(run: Run) -> None:
     """curves.png of metrics.jsonl, by the first process."""
-    records = folder / "metrics.jsonl"
+    records = run.folder / "metrics.jsonl"
     if is_first_process() and records.is_file():
-        plot_curves(read_records(records), _PANELS, folder / "curves.png")
+        plot_curves(read_records(records), run.model.curve_panels, run.folder / "curves.png")
 
 
 def environment() -> str:

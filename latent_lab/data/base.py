@@ -40,6 +40,7 @@ class AbstractImageData(LightningDataModule, ABC):
     """
 
     channels: int = 3
+    """Of its images: 3 for colour, 1 for grey."""
 
     def __init__(
         self,
@@ -142,6 +143,11 @@ class AbstractImageData(LightningDataModule, ABC):
         if self.root is None or not is_pack(self.root):
             return cached_pack(self.plan(), self.cache_dir, max_bad_share=self.max_bad_share)
         made = open_pack(self.root)
+        if made.channels != self.channels:
+            raise ValueError(
+                f"{type(self).__name__} has images with {self.channels} channels, and the pack {str(self.root)!r} "
+                f"holds some with {made.channels}: name the data set that it was made from"
+            )
         if made.resolutions[-1] < self.resolution:
             raise ValueError(
                 f"resolution {self.resolution} is more than the {made.resolutions[-1]} px that {str(self.root)!r} was "

@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from latent_lab.data.readers import Pixels, UnreadableImage
+from latent_lab.data.readers import UnreadableImage
 
-Level: TypeAlias = UInt8[np.ndarray, "3 _ _"]
+Level: TypeAlias = UInt8[np.ndarray, "C _ _"]
 """One image at one resolution, channels first."""
+Source: TypeAlias = UInt8[np.ndarray, "H W *C"]
+"""An image as Pillow has it: (H, W, 3) in colour or (H, W) in grey."""
 Downscale: TypeAlias = Literal["bilinear", "box", "lanczos"]
 
 _FILTERS = {
@@ -77,7 +79,7 @@ class Framing:
             "downscale": self.downscale,
         }
 
-    def levels(self, pixels: Pixels, resolutions: Sequence[int]) -> dict[int, Level]:
+    def levels(self, pixels: Source, resolutions: Sequence[int]) -> dict[int, Level]:
         """The image at each resolution.
 
         Raises:
@@ -92,7 +94,7 @@ class Framing:
             return halvings(self._reduce(framed, max(resolutions)), resolutions)
         return {size: self._reduce(framed, size) for size in resolutions}
 
-    def enlarges(self, pixels: Pixels, resolution: int) -> bool:
+    def enlarges(self, pixels: Source, resolution: int) -> bool:
         """Whether the image has fewer pixels than this resolution asks for."""
         height, width = pixels.shape[:2]
         if not isinstance(self.crop, str):
@@ -124,7 +126,8 @@ class Framing:
         return image.crop((left, top, right, bottom))
 
     def _reduce(self, image: Image.Image, size: int) -> Level:
-        return np.asarray(image.resize((size, size), _FILTERS[self.downscale])).transpose(2, 0, 1)
+        reduced = np.asarray(image.resize((size, size), _FILTERS[self.downscale]))
+        return reduced[None] if reduced.ndim == 2 else reduced.transpose(2, 0, 1)
 
 
 def halvings(largest: Level, resolutions: Sequence[int]) -> dict[int, Level]:
@@ -136,7 +139,7 @@ def halvings(largest: Level, resolutions: Sequence[int]) -> dict[int, Level]:
             levels[size] = np.rint(current).astype(np.uint8)
         if size <= min(resolutions):
             return levels
-        current = current.reshape(3, size // 2, 2, size // 2, 2).mean(axis=(2, 4))
+        current = current.reshape(-1, size // 2, 2, size // 2, 2).mean(axis=(2, 4))
 
 
-__all__ = ["Downscale", "Framing", "Level", "halvings", "resolutions_up_to"]
+__all__ = ["Downscale", "Framing", "Level", "Source", "halvings", "resolutions_up_to"]

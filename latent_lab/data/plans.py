@@ -47,6 +47,8 @@ class PackingPlan:
     """Plain data: what was read and how it is processed. Goes into the recipe, so no path of a machine."""
     fingerprint: str
     """Changes when the source's files change."""
+    channels: int = 3
+    """Of every level: 3 for colour, 1 for grey."""
     label_names: tuple[str, ...] = ()
     labels: Float32[np.ndarray, "N K"] | None = None
     pose: Float32[np.ndarray, "N 4 4"] | None = None
@@ -56,7 +58,7 @@ class PackingPlan:
 
     @property
     def key(self) -> str:
-        """Name of the pack in the cache: a digest of settings, files, splits and labels."""
+        """Name of the pack in the cache: a digest of settings, files, splits, labels and channels."""
         plain = {
             "version": PACKING_VERSION,
             "settings": dict(self.settings),
@@ -65,6 +67,8 @@ class PackingPlan:
             "label_names": self.label_names,
             "split": {name: list(places) for name, places in self.split.items()},
         }
+        if self.channels != 3:  # colour packs keep the names that they had before there were others
+            plain["channels"] = self.channels
         digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
         for array in (self.labels, self.pose):
             digest.update(b"" if array is None else array.tobytes())

@@ -1,7 +1,8 @@
 """A data set on disk as 8-bit images of every resolution: one memory-mapped array per level, one index.
 
-A pack is a folder with `images_{R}.npy` (N, 3, R, R) uint8 for each resolution R, `labels.npy` (N, K) and `pose.npy`
-(N, 4, 4) float32 where known, and `index.json` (names, splits, recipe, files that were skipped). It needs nothing else.
+A pack is a folder with `images_{R}.npy` (N, C, R, R) uint8 for each resolution R, `labels.npy` (N, K) and `pose.npy`
+(N, 4, 4) float32 where known, and `index.json` (names, splits, channels, recipe, files that were skipped). It needs
+nothing else.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class PyramidWriter:
         self._codecs[row.codec] += 1
         self._enlarged += row.enlarged
         for resolution, file in self._files.items():
+            assert row.levels[resolution].shape == (self.plan.channels, resolution, resolution)
             file.write(np.ascontiguousarray(row.levels[resolution]).data)
         self._content.update(np.ascontiguousarray(row.levels[self.plan.resolutions[-1]]).data)
 
@@ -95,7 +97,7 @@ class PyramidWriter:
         # numpy pads headers such that the first axis may grow in place: the final header is as long as the first one.
         file = self._files[resolution]
         file.seek(0)
-        shape = (self.count, 3, resolution, resolution)
+        shape = (self.count, self.plan.channels, resolution, resolution)
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
     def _index(self) -> dict[str, Any]:
@@ -109,10 +111,12 @@ class PyramidWriter:
                 part: [row_of[place] for place in places if place in row_of] for part, places in self.plan.split.items()
             },
             "resolutions": list(self.plan.resolutions),
+            "channels": self.plan.channels,
             "label_names": list(self.plan.label_names),
             "recipe": {
                 **self.plan.settings,
                 "resolution": self.plan.resolutions[-1],
+                "channels": self.plan.channels,
                 "codecs": dict(sorted(self._codecs.items())),
                 "files": len(self.plan.names),
                 "skipped": len(self._odd),
@@ -137,6 +141,7 @@ class Pack:
     splits: Mapping[str, Sequence[int]]
     """Split name -> rows."""
     resolutions: tuple[int, ...]
+    channels: int
     label_names: tuple[str, ...]
     recipe: Mapping[str, Any]
     """The plan's settings and what was found; "hash" is a digest of the largest level, the labels and the poses."""
@@ -188,7 +193,7 @@ def open_pack(folder: Path) -> Pack:
     """Opens a finished pack.
 
     Raises:
-        ValueError: if it was written by another version of the package.
+        ValueError: if it was written by another version of the package, or an array is not what the index says.
     """
     index = json.loads((folder / _INDEX).read_text(encoding="ascii"))
     if index["version"] != PACKING_VERSION:
@@ -196,17 +201,32 @@ def open_pack(folder: Path) -> Pack:
             f"pack {str(folder)!r} has version {index['version']}, this latent-lab reads version {PACKING_VERSION}: "
             "run `latent-lab prepare` again"
         )
+    # Packs from before there were grey ones do not say.
+    channels = index.get("channels", 3)
+    for resolution in index["resolutions"]:
+        _check_level(folder, resolution, (len(index["names"]), channels, resolution, resolution))
     return Pack(
         folder=folder,
         key=index["key"],
         names=tuple(index["names"]),
         splits=index["splits"],
         resolutions=tuple(index["resolutions"]),
+        channels=channels,
         label_names=tuple(index["label_names"]),
         recipe=index["recipe"],
         odd_files=tuple(OddFile(path, reason) for path, reason in index["odd_files"]),
         notes=tuple(index["notes"]),
     )
+
+
+def _check_level(folder: Path, resolution: int, expected: tuple[int, ...]) -> None:
+    path = folder / f"images_{resolution}.npy"
+    found = _mapped(path).shape if path.is_file() else None
+    if found != expected:
+        raise ValueError(
+            f"pack {str(folder)!r} is damaged: {path.name} should hold bytes of shape {expected}, found "
+            f"{'nothing' if found is None else found}; delete that folder, and it is packed again"
+        )
 
 
 class PackedImages:
@@ -261,7 +281,7 @@ class PackedImages:
             pose=None if pose is None else torch.from_numpy(pose[rows]),
         )
 
-    def _pixels(self, resolution: int) -> UInt8[np.ndarray, "N 3 _ _"]:
+    def _pixels(self, resolution: int) -> UInt8[np.ndarray, "N C _ _"]:
         if resolution not in self.pack.resolutions:
             packed = ", ".join(map(str, self.pack.resolutions))
             raise ValueError(f"resolution must be one of the packed ones, {packed}, got {resolution}")

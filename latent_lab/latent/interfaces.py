@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TypeVar
 
+from torch import Tensor
 from torch.distributions import Normal
 
 from latent_lab.latent.spaces import AbstractLatentSpace
@@ -54,6 +55,17 @@ class AbstractStochasticEncoder(AbstractAutoencoder):
         """Independent normals of batch shape (N, D)."""
 
 
+class AbstractSplitDecoder(AbstractAutoencoder):
+    """Decodes two images and mixes them."""
+
+    @abstractmethod
+    def parts(self, latents: Latents) -> tuple[Tensor, Tensor, Tensor]:
+        """The two images (N, C, R, R) in [-1, 1] and the share (N, 1, R, R) of the first in [0, 1], the map.
+
+        decode(z) is map * first + (1 - map) * second.
+        """
+
+
 class AbstractLayeredDecoder(AbstractDecoder):
     """Takes one latent for every layer; decode(z) equals decode_layers of z repeated."""
 
@@ -84,8 +96,9 @@ Interface = TypeVar("Interface")
 
 _WHO_QUALIFIES: dict[type, str] = {
     AbstractDecoder: "every generator and autoencoder qualifies",
-    AbstractAutoencoder: "an autoencoder (such as Pioneer) qualifies",
+    AbstractAutoencoder: "an autoencoder (such as Pioneer) or a decoder wrapped in Recoded or Inverted qualifies",
     AbstractStochasticEncoder: "a variational autoencoder qualifies",
+    AbstractSplitDecoder: "a SplitVAE qualifies",
     AbstractLayeredDecoder: "a decoder with one latent per layer qualifies",
     AbstractTranslator: "a translation chain qualifies",
 }

@@ -1,9 +1,22 @@
 """LightningModules: networks, objectives, and who steps when."""
 
 from latent_lab.models.base import LatentModel
+from latent_lab.models.gamma_vae import GammaVAE
+from latent_lab.models.gan import GAN
 from latent_lab.models.pioneer import Pioneer
+from latent_lab.models.recoder import Recoder
+from latent_lab.models.split_vae import SplitVAE
+from latent_lab.models.vae import VAE, WAE
 
-MODELS: dict[str, type[LatentModel]] = {"Pioneer": Pioneer}
+MODELS: dict[str, type[LatentModel]] = {
+    "GAN": GAN,
+    "GammaVAE": GammaVAE,
+    "Pioneer": Pioneer,
+    "Recoder": Recoder,
+    "SplitVAE": SplitVAE,
+    "VAE": VAE,
+    "WAE": WAE,
+}
 """Short names for configurations and checkpoints."""
 
-__all__ = ["MODELS", "LatentModel", "Pioneer"]
+__all__ = ["GAN", "MODELS", "VAE", "WAE", "GammaVAE", "LatentModel", "Pioneer", "Recoder", "SplitVAE"]

@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,10 +32,27 @@ class AdamSettings:
     """0 lets no momentum leak into RGB layers that stop being used."""
     beta2: float = 0.99
     """0.9 reproduces the Balanced Pioneer program."""
+    epsilon: float = 1e-8
+    """Keras, and what was published in it, takes 1e-7."""
 
     def build(self, parameters: Any, learning_rate: float) -> torch.optim.Adam:
         """The optimiser."""
-        return torch.optim.Adam(parameters, lr=learning_rate, betas=(float(self.beta1), float(self.beta2)))
+        betas = (float(self.beta1), float(self.beta2))
+        return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, eps=float(self.epsilon))
+
+
+def single_resolution(schedule: GrowthSchedule, model: type) -> int:
+    """The resolution of a schedule for a model that does not grow.
+
+    Raises:
+        ValueError: if the schedule has several.
+    """
+    if len(schedule.resolutions) > 1:
+        sizes = ", ".join(map(str, schedule.resolutions))
+        raise ValueError(
+            f"{model.__name__} does not grow, but its schedule has {sizes} px: give all rows one resolution"
+        )
+    return schedule.resolution
 
 
 class LatentModel(LightningModule, ABC):
@@ -50,6 +68,12 @@ class LatentModel(LightningModule, ABC):
 
     progress_names: tuple[str, ...] = ()
     """Statistics of a training step that the console shows."""
+    curve_panels: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Title -> statistics that are drawn together in curves.png."""
+    training_only: tuple[str, ...] = ()
+    """Submodules that neither `decode` nor `encode` uses in evaluation mode."""
+    channels: int = 3
+    """Of the images that the model takes and makes: 3 for colour, 1 for grey."""
 
     _images_seen: Tensor
 
@@ -137,9 +161,18 @@ class LatentModel(LightningModule, ABC):
             stream: what the numbers are for; two streams are independent.
             width: numbers for each image.
         """
-        first = self.images_seen + distributed.rank() * len(like)
         random = distributed.IndexedRandom(self.seed, f"train/{stream}")
-        return random.normal(range(first, first + len(like)), width).to(like)
+        return random.normal(self._positions(like), width).to(like)
+
+    def training_uniforms(self, like: Images, stream: str, width: int) -> Latents:
+        """Rows (n, width) of numbers uniform on [0, 1), indexed like `training_normals`."""
+        random = distributed.IndexedRandom(self.seed, f"train/{stream}")
+        return random.uniform(self._positions(like), width).to(like)
+
+    def _positions(self, like: Images) -> range:
+        """Places of this rank's images in the endless stream of training images."""
+        first = self.images_seen + distributed.rank() * len(like)
+        return range(first, first + len(like))
 
     @contextmanager
     def seeded(self) -> Iterator[None]:

@@ -75,14 +75,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(checkpoint)
 
 
-def _check_origin(path: Path, recipe: Mapping[str, Any] | None) -> None:
-    """Refuses recipes that name a class from elsewhere: importing a module runs it."""
-    module = recipe["class_path"].rpartition(".")[0] if recipe else ""
-    if recipe and not module.startswith("latent_lab.") and module not in sys.modules:
-        raise ValueError(
-            f"{path} names the class {recipe['class_path']}, which is not latent-lab's, so it was not opened: import "
-            f"{module} first if you trust it"
-        )
+def _check_origin(path: str | Path, recipe: Any) -> None:
+    """Refuses recipes that name a class from elsewhere, nested ones included: importing a module runs it."""
+    if isinstance(recipe, Mapping):
+        class_path = recipe.get("class_path")
+        module = class_path.rpartition(".")[0] if isinstance(class_path, str) else ""
+        if module and not module.startswith("latent_lab.") and module not in sys.modules:
+            raise ValueError(
+                f"{path} names the class {class_path}, which is not latent-lab's, so it was not opened: import "
+                f"{module} first if you trust it"
+            )
+    if isinstance(recipe, Mapping | list):
+        for part in recipe.values() if isinstance(recipe, Mapping) else recipe:
+            _check_origin(path, part)
 
 
 def class_of(class_path: str) -> type:
@@ -110,6 +115,27 @@ def build(recipe: Mapping[str, Any]) -> Any:
     return parser.instantiate(arguments).object
 
 
+def build_model(recipe: Mapping[str, Any], origin: str | Path) -> LatentModel:
+    """The model of a recipe, with fresh weights.
+
+    Args:
+        recipe: of plain data, perhaps from a file that nobody vouches for.
+        origin: where the recipe stands, for messages.
+
+    Raises:
+        ValueError: if it names a class that is no model, or one of another package that was not imported before.
+    """
+    _check_origin(origin, recipe)
+    class_path = recipe.get("class_path")
+    if not isinstance(class_path, str) or not isinstance(recipe.get("init_args"), Mapping):
+        raise ValueError(f"{origin} has no recipe of a model: it takes a mapping with class_path and init_args")
+    found = class_of(class_path)
+    if not (isinstance(found, type) and issubclass(found, LatentModel)):
+        raise ValueError(f"{origin} names {class_path} as its model, which is none: it was not opened")
+    model: LatentModel = build(recipe)
+    return model
+
+
 def load(checkpoint: str | Path, *, device: str | torch.device = "cpu") -> LatentModel:
     """A trained model in evaluation mode, from a file or a shipped name.
 
@@ -122,11 +148,7 @@ def load(checkpoint: str | Path, *, device: str | torch.device = "cpu") -> Laten
         ValueError: if the file is damaged or not a checkpoint of this package.
     """
     content = read_checkpoint(checkpoint)
-    recipe = content[CHECKPOINT_KEY]["model"]
-    found = class_of(recipe["class_path"])
-    if not (isinstance(found, type) and issubclass(found, LatentModel)):
-        raise ValueError(f"{checkpoint} names {recipe['class_path']} as its model, which is none: it was not opened")
-    model: LatentModel = build(recipe)
+    model = build_model(content[CHECKPOINT_KEY]["model"], checkpoint)
     model.load_state_dict(content["state_dict"])
     model.data_recipe = content[CHECKPOINT_KEY]["data"]
     return model.to(device).eval()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 import torch
@@ -173,6 +174,20 @@ class Pioneer(LatentModel, AbstractAutoencoder):
         self._buffer_belongs_to = -1
 
     progress_names = ("train/encoder/image", "train/encoder/kl_real", "train/encoder/kl_fake", "train/generator/cosine")
+    training_only = ("generator",)
+    curve_panels = MappingProxyType(
+        {
+            "moment KL (nats per dimension)": (
+                "train/encoder/kl_real",
+                "train/encoder/kl_fake",
+                "train/generator/kl",
+            ),
+            "image error (mean |x - G(E(x))|)": ("train/encoder/image",),
+            "cosine of z and E(G(z))": ("train/generator/cosine",),
+            "deviation over a batch": ("train/images/fake_deviation", "train/images/real_deviation"),
+            "level of detail": ("growth/level_of_detail",),
+        }
+    )
 
     # ---------------------------------------------------------------------------------------- latent protocol
 

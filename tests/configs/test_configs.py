@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -41,7 +43,21 @@ def schedule_of(path: Path) -> GrowthSchedule:
     return GrowthSchedule([Stage(**row) for row in rows])
 
 
+def provide_decoder(path: Path) -> None:
+    """The checkpoint that a recoder's configuration names, untrained."""
+    decoder = yaml.safe_load(path.read_text())["model"]["init_args"].get("decoder", "")
+    if not decoder.endswith(".ckpt"):
+        return
+    _, name, *_ = Path(decoder).parts
+    model = recipes.build_model(recipes.compose([read_configuration(CONFIGS / f"{name}.yaml")]))
+    content: dict[str, Any] = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(content)
+    Path(decoder).parent.mkdir(parents=True)
+    torch.save(content, decoder)
+
+
 def build_everything(*paths: Path) -> None:
+    provide_decoder(paths[0])
     whole = recipes.compose([read_configuration(path) for path in paths])
     model = recipes.build_model(whole)
     data = recipes.build_data(whole)
@@ -57,10 +73,19 @@ def test_it_builds(path: Path):
 
 @pytest.mark.parametrize("path", [path for path in COMPLETE if path not in LAPTOP], ids=lambda path: path.stem)
 def test_absent_data_is_explained_in_one_sentence(path: Path, capsys: pytest.CaptureFixture[str]):
+    provide_decoder(path)
     assert main(["fit", "--config", path.name]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "http" in error
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("recoder_*.yaml")), ids=lambda path: path.stem)
+def test_an_absent_decoder_is_explained_in_one_sentence(path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["fit", "--config", path.name]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"no checkpoint at runs/gan_{path.stem.partition('_')[2]}/checkpoints/last.ckpt" in error
 
 
 @pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)
@@ -81,18 +106,20 @@ def test_its_run_reaches_the_target_resolution_fully_faded_in(path: Path):
 
 @pytest.mark.parametrize("piece", PIECES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_piece_goes_with_a_complete_configuration(piece: Path):
-    build_everything(CONFIGS / "balanced_pioneer_celebahq.yaml", piece)
+    # A faithful piece bears the name of the configurations that it changes.
+    whole = next((path for path in COMPLETE if path.stem.startswith(f"{piece.stem}_")), None)
+    build_everything(whole or CONFIGS / "balanced_pioneer_celebahq.yaml", piece)
 
 
 @pytest.mark.parametrize("path", LAPTOP, ids=lambda path: path.stem)
 def test_it_runs_three_steps_checkpoints_and_resumes(
     path: Path, folder_of_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
+    provide_decoder(path)
     batch = schedule_of(path).stages[0].batch_size
     small = ["--data.num_images", "64", "--data.num_val", "8", "--data.num_test", "8"]
-    data = ["--data.root", str(folder_of_images)] if path.stem.endswith("_folder") else small
-    if path.stem == "balanced_pioneer_folder":
-        data += ["--data.holdout", "8"]
+    folder = ["--data.root", str(folder_of_images), "--data.holdout", "8"]
+    data = folder if path.stem.endswith("_folder") else small
     for steps, resume in ((3, "no"), (5, "auto")):
         words = ["fit", "--config", path.name, "--max-kimg", str(steps * batch / 1000), "--resume", resume, *data]
         assert main(words) == 0, capsys.readouterr().err

@@ -19,6 +19,16 @@ GROWTH = {
     ]
 }
 
+# For models that do not grow.
+FIXED = {"stages": [{"resolution": 16, "kimg": 0.32, "batch_size": 8, "learning_rate": 1e-3}]}
+
+SMALL_GAN: dict[str, Any] = {
+    "latent_dim": 8,
+    "generator_widths": [8, 8],
+    "discriminator_widths": [8, 8],
+    "start_channels": 4,
+}
+
 MODELS: dict[str, dict[str, Any]] = {
     "Pioneer": {
         "schedule": GROWTH,
@@ -32,7 +42,33 @@ MODELS: dict[str, dict[str, Any]] = {
         "average_decay_per_step": 0.999,
         "seed": 4,
     },
+    "GammaVAE": {
+        "schedule": FIXED,
+        "latent_dim": 8,
+        "encoder_widths": [8, 8],
+        "decoder_widths": [8, 8, 8],
+        "dropout": 0.2,
+        "seed": 6,
+    },
     "BalancedPioneer": {"schedule": GROWTH, "latent_dim": 8, "sample_buffer": 16, "seed": 3},
+    "GAN": {"schedule": FIXED, "average_half_life_kimg": 0.1, "dropout": 0.2, "seed": 7} | SMALL_GAN,
+    "Recoder": {
+        "schedule": FIXED,
+        "decoder": {"class_path": "GAN", "init_args": {"schedule": FIXED, "seed": 7} | SMALL_GAN},
+        "widths": [8, 8],
+        "dropout": 0.2,
+        "seed": 8,
+    },
+    "SplitVAE": {"schedule": FIXED, "latent_dim": 8, "base_dim": 8, "embedding_dim": 32, "max_width": 32, "seed": 5},
+    "VAE": {
+        "schedule": FIXED,
+        "latent_dim": 8,
+        "decoder": "classical",
+        "likelihood": "laplace",
+        "beta": 2.0,
+        "seed": 9,
+    },
+    "WAE": {"schedule": FIXED, "latent_dim": 8, "decoder": "adain", "seed": 10},
 }
 CLASS_OF = {"BalancedPioneer": "Pioneer"}
 

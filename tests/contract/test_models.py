@@ -10,13 +10,16 @@ import pytest
 import torch
 
 import latent_lab
-from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
+from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder, AbstractStochasticEncoder
 from latent_lab.models import MODELS as REGISTERED
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import build, read_checkpoint
 from tests.contract.recipes import CLASS_OF, MODELS, build_model, train
 
-TOTAL = 320  # images of the tiny schedule
+TOTAL = 320  # images of the tiny schedules
+CLASSES = {name: REGISTERED[CLASS_OF.get(name, name)] for name in MODELS}
+AUTOENCODERS = sorted(name for name, model in CLASSES.items() if issubclass(model, AbstractAutoencoder))
+WITH_A_BUFFER = sorted(name for name, options in MODELS.items() if "sample_buffer" in options)
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -59,20 +62,35 @@ def test_decode_gives_float_images_of_the_stated_resolution(name: str):
     assert images.dtype == torch.float32
 
 
-def test_encode_gives_points_of_the_latent_space(name: str):
-    model = build_model(name).eval()
-    assert isinstance(model, AbstractAutoencoder)
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS)
+def test_encode_gives_points_of_the_latent_space(autoencoder: str):
+    model: Any = build_model(autoencoder).eval()
     codes = model.encode(torch.rand(3, 3, model.resolution, model.resolution) * 2 - 1)
     torch.testing.assert_close(model.latent_space.project(codes), codes)
     assert codes.shape == (3, model.latent_space.dim)
 
 
-def test_evaluation_changes_nothing(name: str):
-    model = build_model(name).eval()
-    before = copy.deepcopy(model.state_dict())
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS)
+def test_a_posterior_has_its_mean_where_encode_says(autoencoder: str):
+    model: Any = build_model(autoencoder).eval()
     images = torch.rand(3, 3, model.resolution, model.resolution) * 2 - 1
-    first = model.reconstruct(images)
-    assert torch.equal(model.reconstruct(images), first)
+    if isinstance(model, AbstractStochasticEncoder):
+        torch.testing.assert_close(model.posterior(images).mean, model.encode(images))
+        assert (model.posterior(images).stddev > 0).all()
+    else:
+        assert not hasattr(model, "posterior")
+
+
+def test_evaluation_changes_nothing(name: str):
+    model: Any = build_model(name).eval()
+    before = copy.deepcopy(model.state_dict())
+    latents = model.latent_space.sample(3, torch.Generator().manual_seed(0))
+
+    def see() -> torch.Tensor:
+        return model.reconstruct(model.decode(latents)) if name in AUTOENCODERS else model.decode(latents)
+
+    first = see()
+    assert torch.equal(see(), first)
     assert_equal(before, model.state_dict())
 
 
@@ -104,9 +122,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         assert_equal(resumed[key], expected[key], key)
 
 
-def test_the_buffer_of_the_full_buffer_point_is_full(uninterrupted: dict[str, Path]):
-    for path in uninterrupted.values():
-        assert len(read_checkpoint(path)[CHECKPOINT_KEY]["sample_buffer"]["images"]) == 16
+@pytest.mark.parametrize("buffered", WITH_A_BUFFER)
+def test_the_buffer_of_the_full_buffer_point_is_full(buffered: str, uninterrupted: dict[str, Path]):
+    assert len(read_checkpoint(uninterrupted[buffered])[CHECKPOINT_KEY]["sample_buffer"]["images"]) == 16
 
 
 def test_records_of_a_resumed_run_equal_those_of_an_uninterrupted_one(

@@ -14,15 +14,24 @@ from torch import Tensor, nn
 Arrays = Mapping[str, Tensor]
 
 
-@pytest.fixture(scope="session")
-def pioneer_golden(shared: Path) -> Callable[[str], Arrays]:
-    """Reads a file of golden/pioneer as tensors."""
-
+def _reader(folder: Path) -> Callable[[str], Arrays]:
     def read(name: str) -> Arrays:
-        with np.load(shared / "golden" / "pioneer" / f"{name}.npz") as file:
+        with np.load(folder / f"{name}.npz") as file:
             return {key: torch.from_numpy(np.asarray(file[key])) for key in file if file[key].dtype.kind != "U"}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def pioneer_golden(shared: Path) -> Callable[[str], Arrays]:
+    """Reads a file of golden/pioneer as tensors."""
+    return _reader(shared / "golden" / "pioneer")
+
+
+@pytest.fixture(scope="session")
+def latent_golden(shared: Path) -> Callable[[str], Arrays]:
+    """Reads a file of golden/latent as tensors."""
+    return _reader(shared / "golden" / "latent")
 
 
 @pytest.fixture(scope="session")

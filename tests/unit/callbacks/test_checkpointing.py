@@ -8,32 +8,8 @@ import pytest
 import torch
 
 from latent_lab.callbacks import checkpointing
-from latent_lab.callbacks.checkpointing import write_atomically
+from latent_lab.models.saving import write_atomically
 from tests.contract.recipes import train
-
-
-def fail_after_some_bytes(content: Any, file: Any) -> None:
-    file.write(b"half of a checkpoint")
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "last.ckpt"
-    write_atomically({"step": torch.tensor(1)}, path)
-    monkeypatch.setattr(torch, "save", fail_after_some_bytes)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically({"step": torch.tensor(2)}, path)
-    assert torch.load(path, weights_only=True) == {"step": torch.tensor(1)}
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_failed_zip_writer_is_reported_as_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def fail(content: Any, file: Any) -> None:
-        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="could not write"):
-        write_atomically({}, tmp_path / "last.ckpt")
 
 
 def test_a_full_disk_in_mid_run_is_a_warning_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -56,3 +56,33 @@ def test_patience_survives_a_resume(guard: Guard, tmp_path: Path):
 def test_statistics_of_a_model_without_samples_are_judged_for_numbers_only(guard: Guard):
     for images in (0, 100_000):
         guard.judge({"train/loss": 1.0}, images)
+
+
+SURE = HEALTHY | {"train/discriminator/accuracy_real": 1.0, "train/discriminator/accuracy_fake": 0.995}
+
+
+def test_a_discriminator_that_stays_sure_is_said_once_in_one_sentence(guard: Guard, capsys: pytest.CaptureFixture[str]):
+    for images in (1000, 10_000):
+        guard.judge(SURE, images)
+    assert capsys.readouterr().err == ""
+    for images in (11_000, 12_000):
+        guard.judge(SURE, images)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the discriminator has been right about 99.5 % of real and generated images since 1.0 kimg" in said
+
+
+def test_a_discriminator_that_errs_on_real_images_is_not_sure(guard: Guard, capsys: pytest.CaptureFixture[str]):
+    for images in (1000, 20_000):
+        guard.judge(SURE | {"train/discriminator/accuracy_real": 0.8}, images)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_warning_is_not_repeated_by_a_resumed_run(guard: Guard, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for images in (1000, 11_000):
+        guard.judge(SURE, images)
+    resumed = Guard(SaveCheckpoints(tmp_path, None), collapse_ratio=0.03, collapse_patience_kimg=10.0)
+    resumed.load_state_dict(guard.state_dict())
+    capsys.readouterr()
+    resumed.judge(SURE, 12_000)
+    assert capsys.readouterr().err == ""

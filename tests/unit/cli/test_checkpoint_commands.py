@@ -3,10 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 import latent_lab as package
+from latent_lab.data import SyntheticFaces
+from latent_lab.growth import GrowthSchedule, Stage
+from latent_lab.models import GAN, Recoder
 
 
 def test_sample_needs_nothing_but_the_checkpoint(latent_lab, checkpoint, folder):
@@ -109,6 +113,29 @@ def test_export_writes_what_decode_and_encode_use_with_the_recipe(latent_lab, ch
     assert {name.split(".")[0] for name in names} == {"generator", "encoder"}
 
 
+def test_an_exported_checkpoint_loads_by_itself_and_is_smaller(latent_lab, checkpoint, folder):
+    assert latent_lab("export", checkpoint, "--out", "small.ckpt").code == 0
+    ours, theirs = package.load(folder / "small.ckpt"), package.load(checkpoint)
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+    assert (folder / "small.ckpt").stat().st_size < checkpoint.stat().st_size
+
+
+def test_an_exported_checkpoint_names_no_folders_of_the_machine(latent_lab, checkpoint, folder):
+    content = torch.load(checkpoint, weights_only=True)
+    content["latent_lab"]["data"]["init_args"]["cache_dir"] = "/some/where/cache"
+    torch.save(content, checkpoint)
+    assert latent_lab("export", checkpoint, "--out", "small.ckpt").code == 0
+    kept = torch.load(folder / "small.ckpt", weights_only=True)
+    assert kept["latent_lab"]["data"]["init_args"]["cache_dir"] == "cache"
+
+
+def test_an_exported_checkpoint_is_not_continued(latent_lab, checkpoint):
+    assert latent_lab("export", checkpoint, "--out", "small.ckpt").code == 0
+    outcome = latent_lab("fit", "--resume", "small.ckpt", "--run-dir", "run")
+    assert outcome.code == 2
+    assert "small.ckpt holds weights without a state of training, so it cannot be continued" in outcome.error
+
+
 def test_prepare_packs_a_folder_and_says_how_to_use_it(latent_lab, photos, folder):
     words = ["--resolution", "8", "--max-bad-share", "0.5"]
     outcome = latent_lab("prepare", photos, "--out", "packed", *words)
@@ -141,7 +168,7 @@ def test_prepare_packs_a_folder_and_says_how_to_use_it(latent_lab, photos, folde
         (["prepare", "--out", "o"], "prepare takes one SOURCE, got 0"),
         (["prepare", "nowhere"], "prepare needs --out DIR"),
         (["export", "model.ckpt"], "export takes one checkpoint and --out"),
-        (["export", "model.ckpt", "--out", "x.pt"], "--out must end with .safetensors, got x.pt"),
+        (["export", "model.ckpt", "--out", "x.pt"], "--out must end with .safetensors or .ckpt, got x.pt"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_2(words, sentence, latent_lab, checkpoint, folder):
@@ -151,3 +178,79 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(words, sentence, latent_lab
     assert sentence in outcome.error
     assert outcome.error.startswith("latent-lab: ")
     assert outcome.error.count("\n") == 1
+
+
+@pytest.fixture
+def gan_and_recoder(folder):
+    """A GAN's and its recoder's checkpoint, both untrained."""
+
+    def save(model, name):
+        content = {"state_dict": model.state_dict()}
+        model.on_save_checkpoint(content)
+        data = SyntheticFaces(num_images=16, num_val=8, num_test=8, resolution=8)
+        content["latent_lab"]["data"] = data.recipe
+        torch.save(content, folder / name)
+        return folder / name
+
+    schedule = GrowthSchedule([Stage(8, 0.064, 8)])
+    gan = save(
+        GAN(schedule, latent_dim=4, generator_widths=[8], discriminator_widths=[8], start_channels=4), "gan.ckpt"
+    )
+    return gan, save(Recoder(schedule, str(gan), widths=[8]), "recoder.ckpt")
+
+
+INVERT = ("--num", "2", "--steps", "3", "--restarts", "1", "--perceptual", "random_l2", "--out", "o")
+
+
+def test_invert_without_a_recoder_optimises_only_and_says_so(latent_lab, gan_and_recoder, photos, folder):
+    outcome = latent_lab("invert", "--ckpt", gan_and_recoder[0], "--images", photos, *INVERT)
+    assert outcome.code == 0, outcome.error
+    assert "GAN cannot encode: learned and hybrid inversion are left out" in outcome.error
+    assert "rec_mse_real_optimised" in outcome.out
+    assert (folder / "o" / "inversions.png").is_file()
+
+
+def test_invert_with_a_recoder_compares_three_ways(latent_lab, gan_and_recoder, folder):
+    gan, recoder = gan_and_recoder
+    outcome = latent_lab("invert", "--ckpt", gan, "--recoder", recoder, *INVERT)
+    assert outcome.code == 0, outcome.error
+    assert "another decoder" not in outcome.error
+    result = json.loads((folder / "o" / "result.json").read_text())
+    assert {"rec_mse_real_learned", "rec_mse_real_optimised", "rec_mse_real_hybrid"} <= set(result["numbers"])
+    assert result["protocol"]["encoder"]["file"] == "recoder.ckpt"
+    assert str(folder) not in json.dumps(result["protocol"]["encoder"])
+
+
+def test_invert_of_a_recoders_checkpoint_needs_no_other(latent_lab, gan_and_recoder, folder):
+    assert latent_lab("invert", "--ckpt", gan_and_recoder[1], *INVERT).code == 0
+    assert "rec_mse_real_hybrid" in (folder / "o" / "result.json").read_text()
+
+
+def test_an_encoder_of_another_space_is_refused_in_one_sentence(latent_lab, gan_and_recoder, checkpoint):
+    outcome = latent_lab("invert", "--ckpt", checkpoint, "--recoder", gan_and_recoder[1], *INVERT)
+    assert outcome.code == 2
+    assert "is for 8 px and Gaussian(4), the model has 8 px and Hypersphere(8)" in outcome.error
+
+
+def test_a_model_that_does_not_encode_is_no_recoder(latent_lab, gan_and_recoder):
+    outcome = latent_lab("invert", "--ckpt", gan_and_recoder[0], "--recoder", gan_and_recoder[0], *INVERT)
+    assert outcome.code == 2
+    assert "gan.ckpt holds a GAN, which does not encode: name a recoder's checkpoint" in outcome.error
+
+
+def test_a_recoder_of_other_weights_is_said(latent_lab, gan_and_recoder):
+    gan, recoder = gan_and_recoder
+    content = torch.load(gan, weights_only=True)
+    content["state_dict"]["generator.dense.weight"] *= 2
+    torch.save(content, gan)
+    outcome = latent_lab("invert", "--ckpt", gan, "--recoder", recoder, *INVERT)
+    assert outcome.code == 0
+    assert "recoder.ckpt was trained for other weights than these" in outcome.error
+
+
+def test_export_leaves_out_what_only_training_needs(latent_lab, gan_and_recoder, folder):
+    gan, recoder = gan_and_recoder
+    assert latent_lab("export", gan, "--out", "gan.safetensors").code == 0
+    assert {name.partition(".")[0] for name in load_file(folder / "gan.safetensors")} == {"generator"}
+    assert latent_lab("export", recoder, "--out", "recoder.safetensors").code == 0
+    assert {name.partition(".")[0] for name in load_file(folder / "recoder.safetensors")} == {"decoder", "encoder"}

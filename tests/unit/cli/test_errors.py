@@ -41,6 +41,11 @@ def test_a_full_disk_is_said_in_words():
     assert "disk is full (x.ckpt)" in (sentence_of(OSError(errno.ENOSPC, "No space left on device", "x.ckpt")) or "")
 
 
+def test_what_this_package_says_around_a_full_disk_is_kept():
+    error = OSError(errno.ENOSPC, "the checkpoint at 3.0 kimg could not be saved: No space left on device")
+    assert sentence_of(error) == "the checkpoint at 3.0 kimg could not be saved: No space left on device"
+
+
 def test_a_report_of_bad_input_is_one_line_and_exit_code_2(capsys):
     assert report(caught(lambda: Stage(4, 1.0, 1))) == BAD_INPUT
     shown = capsys.readouterr().err

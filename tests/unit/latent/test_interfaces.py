@@ -35,7 +35,7 @@ def test_the_refusal_names_who_asks_what_is_missing_and_who_qualifies() -> None:
         require(Generator(), AbstractAutoencoder, by="reconstruct")
     assert str(refusal.value) == (
         "reconstruct needs a model with encode, which Generator does not offer: "
-        "an autoencoder (such as Pioneer) qualifies"
+        "an autoencoder (such as Pioneer) or a decoder wrapped in Recoded or Inverted qualifies"
     )
 
 

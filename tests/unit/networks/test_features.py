@@ -192,6 +192,14 @@ def test_grey_images_are_repeated_and_other_channel_counts_refused() -> None:
         extractor(torch.zeros(1, 4, 8, 8))
 
 
+def test_a_perceptual_distance_repeats_grey_images_too() -> None:
+    distance = find_perceptual("random_l2")
+    a, b = pictures(2)[:, :1], pictures(2).flip(0)[:, :1]
+    found = distance(a, b)
+    assert (found > 0).all()
+    torch.testing.assert_close(found, distance(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1)))
+
+
 def test_images_of_a_diverged_model_are_refused() -> None:
     with pytest.raises(ValueError, match="the model has diverged"):
         find_extractor("random")(torch.full((1, 3, 8, 8), torch.nan))
