@@ -70,7 +70,7 @@ def checkpoint(folder: Path) -> Path:
     """An untrained model at 8 px that looks like the end of a run."""
     model = Pioneer(GrowthSchedule([Stage(8, 0.064, 8)]), latent_dim=8, widths=[8, 8])
     model.advance(64)
-    content = {"state_dict": model.state_dict()}
+    content = {"state_dict": model.state_dict(), "optimizer_states": []}
     model.on_save_checkpoint(content)
     content["latent_lab"]["data"] = SyntheticFaces(num_images=16, num_val=8, num_test=8, resolution=8).recipe
     path = folder / "model.ckpt"

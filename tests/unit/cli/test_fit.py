@@ -51,7 +51,11 @@ def test_nested_options_of_the_command_line_reach_their_place(latent_lab, tiny):
     words += ["--model.schedule.stages.1.kimg", "0.5", "--data.init_args.num_val", "9", "--trainer.devices", "2"]
     whole = printed_configuration(latent_lab, "--config", "tiny", *words, "--max-kimg", "10", "--run-dir", "runs/2024")
     model = whole["model"]["init_args"]
-    assert (model["weights"]["latent"], model["adam"], model["widths"]) == (50.0, {"beta1": 0.0, "beta2": 0.9}, [4, 4])
+    assert (model["weights"]["latent"], model["adam"], model["widths"]) == (
+        50.0,
+        {"beta1": 0.0, "beta2": 0.9, "epsilon": 1e-8},
+        [4, 4],
+    )
     assert [stage["kimg"] for stage in model["schedule"]["stages"]] == [0.032, 0.5]
     assert whole["data"]["init_args"]["num_val"] == 9
     assert (whole["run"]["max_kimg"], whole["run"]["dir"], whole["trainer"]["devices"]) == (10.0, "runs/2024", 2)
