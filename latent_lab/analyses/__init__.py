@@ -8,6 +8,7 @@ from latent_lab.analyses.ex_post import ExPost
 from latent_lab.analyses.feeding import HeldOut
 from latent_lab.analyses.interpolate import Interpolate
 from latent_lab.analyses.invert import Invert
+from latent_lab.analyses.overview import Overview
 from latent_lab.analyses.posterior import Posterior
 from latent_lab.analyses.reconstruct import Reconstruct
 from latent_lab.analyses.report import write_report
@@ -16,7 +17,7 @@ from latent_lab.analyses.split import Split
 
 ANALYSES: Mapping[str, type[AbstractAnalysis]] = {
     analysis.name: analysis
-    for analysis in (Evaluate, Sample, Reconstruct, Interpolate, Invert, Posterior, Split, ExPost)
+    for analysis in (Evaluate, Sample, Reconstruct, Interpolate, Overview, Invert, Posterior, Split, ExPost)
 }
 """Name on the command line -> class."""
 
@@ -28,6 +29,7 @@ __all__ = [
     "HeldOut",
     "Interpolate",
     "Invert",
+    "Overview",
     "Posterior",
     "Reconstruct",
     "Result",

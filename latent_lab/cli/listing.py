@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +123,6 @@ def _print_rows(rows: Iterable[tuple[str, str]]) -> None:
     rows = list(rows)
     width = max((len(name) for name, _ in rows), default=0)
     print("\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in rows) or "there are none")
-
-
-def _manifest_facts(entry: Mapping[str, Any]) -> str:
-    """What is short in an entry: its summary first, then numbers and words under their names."""
-    elsewhere = ("summary", "file", "url", "sha256")
-    facts = [f"{k} {v}" for k, v in entry.items() if isinstance(v, str | int | float) and k not in elsewhere]
-    return "; ".join([entry["summary"], *facts] if "summary" in entry else facts)
 
 
 def _header(path: Path) -> str:

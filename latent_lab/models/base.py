@@ -148,6 +148,18 @@ class LatentModel(LightningModule, ABC):
             for group in optimizer.param_groups:
                 group["lr"] = now.learning_rate
 
+    def descend(self, loss: Tensor, optimizer: Any = None) -> None:
+        """One step of an optimiser, by default of the only one, down a loss.
+
+        Args:
+            loss: a scalar with gradient.
+            optimizer: one of `self.optimizers()`.
+        """
+        optimizer = self.optimizers() if optimizer is None else optimizer
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
     # --------------------------------------------------------------------------------------------- randomness
 
     def training_normals(self, like: Images, stream: str, width: int) -> Latents:

@@ -167,7 +167,7 @@ class GammaVAE(LatentModel, AbstractStochasticEncoder):
         variance = self.balance(error)
         reconstruction = vae.gaussian_term(error, variance, values, with_constants=self.reconstruction == "mse")
         loss = reconstruction + self.kl_weight * kl.sum(1).mean()
-        self._step(loss)
+        self.descend(loss)
         self.advance(self.count_images(real))
         with torch.no_grad():
             return {
@@ -188,9 +188,3 @@ class GammaVAE(LatentModel, AbstractStochasticEncoder):
     def _dropout(self, like: Images) -> Tensor | None:
         share = self.encoder.dropout
         return self.training_uniforms(like, "dropout", self.encoder.num_features) if share else None
-
-    def _step(self, loss: Tensor) -> None:
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()

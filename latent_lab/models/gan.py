@@ -178,7 +178,7 @@ class GAN(LatentModel, AbstractDecoder):
                 gan.noisy_labels(self.fake_label, noise[:, 0], self.label_noise),
                 gan.noisy_labels(self.real_label, noise[:, 1], self.label_noise),
             )
-            self._step(optimizer, loss)
+            self.descend(loss, optimizer)
         return {
             "train/discriminator/loss": loss.detach(),
             "train/discriminator/accuracy_real": gan.judged_real(on_real, self.label_convention).float().mean(),
@@ -193,7 +193,7 @@ class GAN(LatentModel, AbstractDecoder):
             loss = gan.generator_loss(
                 self.discriminator(fake, self._dropout(real, "dropout/generator", 1)), self.label_convention
             )
-            self._step(optimizer, loss)
+            self.descend(loss, optimizer)
         fake_deviation, real_deviation = _deviation(fake), _deviation(real)
         return {
             "train/generator/loss": loss.detach(),
@@ -207,11 +207,6 @@ class GAN(LatentModel, AbstractDecoder):
     def _optimizer(self, name: Literal["discriminator", "generator"]) -> Any:
         discriminator_optimizer, generator_optimizer = cast("list[Any]", self.optimizers())
         return discriminator_optimizer if name == "discriminator" else generator_optimizer
-
-    def _step(self, optimizer: Any, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
 
     def _latents(self, like: Images, stream: str) -> Latents:
         return self._space.from_normal(self.training_normals(like, stream, self._space.dim))

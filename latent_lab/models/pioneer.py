@@ -253,7 +253,7 @@ class Pioneer(LatentModel, AbstractAutoencoder):
             gap = self.weights.kl_real * kl_real - self.weights.kl_fake * kl_fake
             adversarial = age.clamp_gap(gap, now.margin) + self.weights.kl_real_outside_margin * kl_real
             loss = self._image_weight(now) * image_error + adversarial
-            self._step(optimizer, loss)
+            self.descend(loss, optimizer)
         clamped = torch.zeros_like(gap) if now.margin is None else (gap < -now.margin).float()
         return {
             "train/encoder/loss": loss.detach(),
@@ -277,7 +277,7 @@ class Pioneer(LatentModel, AbstractAutoencoder):
             kl = self._kl(codes)
             latent_error = age.latent_distance(codes, latents, self.latent_metric)
             loss = self.weights.kl_generator * kl + self.weights.latent * latent_error
-            self._step(optimizer, loss)
+            self.descend(loss, optimizer)
         return {
             "train/generator/loss": loss.detach(),
             "train/generator/kl": kl.detach(),
@@ -291,11 +291,6 @@ class Pioneer(LatentModel, AbstractAutoencoder):
     def _optimizer(self, name: Literal["encoder", "generator"]) -> Any:
         encoder_optimizer, generator_optimizer = cast("list[Any]", self.optimizers())
         return encoder_optimizer if name == "encoder" else generator_optimizer
-
-    def _step(self, optimizer: Any, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
 
     def _latents(self, like: Images, stream: str) -> Latents:
         return self._space.from_normal(self.training_normals(like, stream, self._space.dim))

@@ -170,7 +170,7 @@ class Recoder(LatentModel, AbstractAutoencoder):
         if self.objective == "image":
             loss = (self.decode(codes) - made).square().mean()
             statistics["train/encoder/image"] = loss.detach()
-        self._step(loss)
+        self.descend(loss)
         variance = distributed.gather(latents).var(0).mean()
         statistics["train/encoder/i_mse_relative"] = latent_error.detach() / variance
         statistics["train/encoder/code_variance_relative"] = distributed.gather(codes.detach()).var(0).mean() / variance
@@ -183,12 +183,6 @@ class Recoder(LatentModel, AbstractAutoencoder):
     def _decoder(self) -> AbstractDecoder:
         decoder: Any = self.decoder
         return decoder
-
-    def _step(self, loss: Tensor) -> None:
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
 
     def _dropout(self, like: Images) -> Tensor | None:
         share = self.encoder.dropout

@@ -169,7 +169,7 @@ class SplitVAE(LatentModel, AbstractStochasticEncoder, AbstractSplitDecoder):
         reconstruction = vae.gaussian_term(error, variance, real[0].numel(), with_constants=False)
         kl = vae.kl_to_standard_normal(mean, log_variance).mean()
         loss = reconstruction + self.kl_weight * kl
-        self._step(loss)
+        self.descend(loss)
         self.advance(self.count_images(real))
         with torch.no_grad():
             return {
@@ -192,9 +192,3 @@ class SplitVAE(LatentModel, AbstractStochasticEncoder, AbstractSplitDecoder):
 
     def _split(self, latents: Latents) -> SplitImages:
         return self.decoder(self.bottleneck.to_embedding(latents))
-
-    def _step(self, loss: Tensor) -> None:
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()

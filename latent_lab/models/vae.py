@@ -152,7 +152,7 @@ class VAE(LatentModel, AbstractStochasticEncoder):
         log_likelihood = -values * (error / 2 if self.likelihood == "gaussian" else error)
         kl = vae.kl_to_standard_normal(mean, log_variance).mean()
         loss = self.beta * kl - log_likelihood
-        _step(self, loss)
+        self.descend(loss)
 
         count = self.count_images(real)
         self.generator_average.update(self.decoder, count, self.images_seen)
@@ -277,7 +277,7 @@ class WAE(LatentModel, AbstractAutoencoder):
         prior = distributed.gather(self.training_normals(real, "prior", self._space.dim))
         discrepancy = mmd.mmd_squared(all_codes, prior, scales=self.kernel_scales)
         loss = error + self.mmd_weight * discrepancy
-        _step(self, loss)
+        self.descend(loss)
 
         count = self.count_images(real)
         self.generator_average.update(self.decoder, count, self.images_seen)
@@ -290,10 +290,3 @@ class WAE(LatentModel, AbstractAutoencoder):
             "train/codes/variance": all_codes.var(0, correction=0).mean(),
             "train/codes/mean_square": all_codes.mean(0).square().mean(),
         }
-
-
-def _step(model: LatentModel, loss: Tensor) -> None:
-    optimizer: Any = model.optimizers()
-    optimizer.zero_grad()
-    model.manual_backward(loss)
-    optimizer.step()
