@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.errors import InputError
 from latent_lab.models.base import CHECKPOINT_KEY, LatentModel
-from latent_lab.models.loading import load, read_checkpoint
+from latent_lab.models.loading import build, load, read_checkpoint
 from latent_lab.models.saving import write_atomically
 
 
@@ -60,8 +60,13 @@ def _write_safetensors(model: LatentModel, content: Mapping[str, Any], path: Pat
 def _write_checkpoint(model: LatentModel, content: Mapping[str, Any], path: Path) -> int:
     """Weights and recipes, to be given to others: no optimisers, no random states, no buffer of samples, no paths."""
     described = content[CHECKPOINT_KEY]
-    kept = {name: described[name] for name in ("version", "model", "images_seen")}
-    kept["data"] = described["data"] and _without_folders(described["data"])
+    kept = {
+        "version": described["version"],
+        # As built now, with a value for every option.
+        "model": model.recipe,
+        "data": described["data"] and _without_folders(build(described["data"]).recipe),
+        "images_seen": described["images_seen"],
+    }
     state = dict(content["state_dict"])
     write_atomically({"state_dict": state, CHECKPOINT_KEY: kept}, path)
     return sum(value.numel() for value in state.values())

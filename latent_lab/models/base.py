@@ -18,7 +18,7 @@ from latent_lab import distributed
 from latent_lab.growth import GrowthSchedule, GrowthState, images_of
 from latent_lab.latent.interfaces import AbstractAutoencoder
 from latent_lab.recipes import recipe_of
-from latent_lab.types import ImageBatch, Images, Latents
+from latent_lab.types import ImageBatch, Images, Latents, Scalar
 
 CHECKPOINT_KEY = "latent_lab"
 """Where a checkpoint keeps the recipes of model and data and the progress of the run."""
@@ -53,6 +53,11 @@ def single_resolution(schedule: GrowthSchedule, model: type) -> int:
             f"{model.__name__} does not grow, but its schedule has {sizes} px: give all rows one resolution"
         )
     return schedule.resolution
+
+
+def deviation_over_batch(images: Images) -> Scalar:
+    """Mean over pixels of the standard deviation over the whole batch, of all devices; near 0 where all are alike."""
+    return distributed.gather(images.detach()).float().std(0).mean()
 
 
 class LatentModel(LightningModule, ABC):

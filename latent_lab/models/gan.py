@@ -17,11 +17,10 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from latent_lab import distributed
 from latent_lab.growth import GrowthSchedule
 from latent_lab.latent.interfaces import AbstractDecoder
 from latent_lab.latent.spaces import Gaussian
-from latent_lab.models.base import AdamSettings, LatentModel, single_resolution
+from latent_lab.models.base import AdamSettings, LatentModel, deviation_over_batch, single_resolution
 from latent_lab.networks.averaging import AveragedNetwork
 from latent_lab.networks.gan import GANDiscriminator, GANGenerator
 from latent_lab.networks.strided import PUBLISHED_WIDTHS, Activation
@@ -194,7 +193,7 @@ class GAN(LatentModel, AbstractDecoder):
                 self.discriminator(fake, self._dropout(real, "dropout/generator", 1)), self.label_convention
             )
             self.descend(loss, optimizer)
-        fake_deviation, real_deviation = _deviation(fake), _deviation(real)
+        fake_deviation, real_deviation = deviation_over_batch(fake), deviation_over_batch(real)
         return {
             "train/generator/loss": loss.detach(),
             "train/images/fake_deviation": fake_deviation,
@@ -217,8 +216,3 @@ class GAN(LatentModel, AbstractDecoder):
             return None
         uniform = self.training_uniforms(like, stream, parts * self.discriminator.num_features)
         return torch.cat(uniform.chunk(parts, dim=1))
-
-
-def _deviation(batch: Images) -> Tensor:
-    """Mean over pixels of the standard deviation over the whole batch, of all devices."""
-    return distributed.gather(batch.detach()).float().std(0).mean()

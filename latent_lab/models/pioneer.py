@@ -26,7 +26,7 @@ from latent_lab import distributed, images
 from latent_lab.growth import GrowthSchedule, GrowthState
 from latent_lab.latent.interfaces import AbstractAutoencoder
 from latent_lab.latent.spaces import Hypersphere
-from latent_lab.models.base import CHECKPOINT_KEY, AdamSettings, LatentModel
+from latent_lab.models.base import CHECKPOINT_KEY, AdamSettings, LatentModel, deviation_over_batch
 from latent_lab.models.sample_buffer import SampleBuffer
 from latent_lab.networks.averaging import AveragedNetwork
 from latent_lab.networks.pioneer import Normalisation, PioneerEncoder, PioneerGenerator, Upsampling
@@ -54,11 +54,6 @@ class PioneerWeights:
     """Balanced Pioneer's `realm` option (there 0.1): KL of real codes once more, where the margin does not reach."""
     image_boost: float = 0.0
     """Balanced Pioneer's `boostreco` k: w_x times 1 + max(0, (phase + alpha - 5) k)."""
-
-
-def _deviation(batch: Images) -> Tensor:
-    """Mean over pixels of the standard deviation over the batch."""
-    return batch.detach().float().std(0).mean()
 
 
 class Pioneer(LatentModel, AbstractAutoencoder):
@@ -263,8 +258,8 @@ class Pioneer(LatentModel, AbstractAutoencoder):
             "train/encoder/kl_gap": gap.detach(),
             "train/encoder/clamped": clamped.detach(),
             "train/codes/real_mean": codes.detach().mean(),
-            "train/codes/real_variance": codes.detach().var(0, correction=0).mean(),
-            "train/codes/fake_variance": fake_codes.detach().var(0, correction=0).mean(),
+            "train/codes/real_variance": distributed.gather(codes.detach()).var(0, correction=0).mean(),
+            "train/codes/fake_variance": distributed.gather(fake_codes.detach()).var(0, correction=0).mean(),
         }
 
     def update_generator(self, real: Images, now: GrowthState, repetition: int) -> dict[str, Tensor]:
@@ -282,8 +277,8 @@ class Pioneer(LatentModel, AbstractAutoencoder):
             "train/generator/loss": loss.detach(),
             "train/generator/kl": kl.detach(),
             "train/generator/cosine": age.mean_cosine(codes.detach(), latents),
-            "train/images/fake_deviation": _deviation(fake),
-            "train/images/real_deviation": _deviation(real),
+            "train/images/fake_deviation": deviation_over_batch(fake),
+            "train/images/real_deviation": deviation_over_batch(real),
         }
 
     # ------------------------------------------------------------------------------------------------- pieces
