@@ -55,6 +55,7 @@ class GammaVAE(LatentModel, AbstractStochasticEncoder):
         seed: of initial weights and of the noise of training.
     """
 
+    training_only = ("balance",)
     progress_names = ("train/reconstruction_mse", "train/gamma", "train/kl", "train/latents/active")
     curve_panels = MappingProxyType(
         {

@@ -56,6 +56,7 @@ class SplitVAE(LatentModel, AbstractStochasticEncoder, AbstractSplitDecoder):
         seed: of initial weights and of the noise of training.
     """
 
+    training_only = ("balance",)
     progress_names = ("train/reconstruction_mse", "train/gamma", "train/kl", "train/latents/active")
     curve_panels = MappingProxyType(
         {

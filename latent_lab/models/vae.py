@@ -61,6 +61,7 @@ class VAE(LatentModel, AbstractStochasticEncoder):
         seed: of initial weights and of the noise of training.
     """
 
+    training_only = ("decoder",)
     progress_names = ("train/image", "train/kl", "train/latents/active")
     curve_panels = MappingProxyType(
         {
@@ -192,6 +193,7 @@ class WAE(LatentModel, AbstractAutoencoder):
         seed: of initial weights and of the prior samples of training.
     """
 
+    training_only = ("decoder",)
     progress_names = ("train/image", "train/mmd", "train/codes/variance")
     curve_panels = MappingProxyType(
         {

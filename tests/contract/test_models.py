@@ -94,6 +94,24 @@ def test_evaluation_changes_nothing(name: str):
     assert_equal(before, model.state_dict())
 
 
+def test_what_is_for_training_only_is_not_used_in_evaluation(name: str):
+    model: Any = build_model(name).eval()
+    assert set(model.training_only) <= {part for part, _ in model.named_children()}
+    for part in model.training_only:
+        for value in (*model.get_submodule(part).parameters(), *model.get_submodule(part).buffers()):
+            value.data.fill_(torch.nan)
+    images = model.decode(model.latent_space.sample(2, torch.Generator().manual_seed(0)))
+    assert images.isfinite().all()
+    if name in AUTOENCODERS:
+        assert model.encode(images).isfinite().all()
+
+
+def test_an_averaged_network_leaves_its_original_to_training(name: str):
+    model: Any = build_model(name)
+    parts = {part for part, _ in model.named_children()}
+    assert "generator_average" not in parts or {"generator", "decoder"} & parts <= set(model.training_only)
+
+
 def test_a_recipe_builds_an_equal_model(name: str):
     model = build_model(name)
     again = build(model.recipe)
