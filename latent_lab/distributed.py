@@ -42,13 +42,28 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
+        return _OwnRowsOfSum.apply(gradients[0], ctx.rows)
+
+
+class _OwnRowsOfSum(torch.autograd.Function):
+    """This rank's rows of the sum over ranks: the adjoint of gathering, as gathering is its own.
+
+    It is a function with a gradient, so that gathered rows can be differentiated twice, as gradient penalties need.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, everywhere: Tensor, rows: int) -> Tensor:
+        total = everywhere.contiguous().clone()
         dist.all_reduce(total)
-        return total[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+        return total[rank() * rows : (rank() + 1) * rows]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _GatherWithGradient.apply(gradients[0]), None
 
 
 def gather(local: Tensor) -> Tensor:
-    """All ranks' rows in rank order, differentiable; every rank must hold equally many.
+    """All ranks' rows in rank order, differentiable any number of times; every rank must hold equally many.
 
     A loss of the gathered rows, computed on every rank, has W times its gradient after the backward pass, which the
     mean over ranks of DistributedDataParallel turns into exactly the gradient of one process with the whole batch.
@@ -128,11 +143,11 @@ class IndexedRandom:
         self.stream = stream
         self._key = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "little")
 
-    def generator(self, index: int) -> torch.Generator:
-        """A fresh generator for one index."""
+    def generator(self, index: int, device: torch.device | str = "cpu") -> torch.Generator:
+        """A fresh generator for one index; another kind of device gives other numbers."""
         # The multiplier (odd, from the golden ratio) spreads neighbouring indices over all 64 bits of the seed.
         mixed = (self._key + index * 0x9E3779B97F4A7C15) % 2**64
-        return torch.Generator().manual_seed(mixed if mixed < 2**63 else mixed - 2**64)
+        return torch.Generator(device).manual_seed(mixed if mixed < 2**63 else mixed - 2**64)
 
     def normal(self, indices: range, width: int) -> Latents:
         """Standard normal rows (len(indices), width), one row for each index."""

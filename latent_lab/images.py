@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -52,11 +53,11 @@ def double(images: Images) -> OtherImages:
     return F.interpolate(images, scale_factor=2, mode="nearest")
 
 
-def resize(images: Images, resolution: int) -> OtherImages:
-    """Square images of another size; antialiased bicubic filter (Pillow's) in float, clamped to [-1, 1]."""
+def resize(images: Images, resolution: int, mode: Literal["bicubic", "bilinear"] = "bicubic") -> OtherImages:
+    """Square images of another size; Pillow's antialiased filter of this name in float, clamped to [-1, 1]."""
     if images.shape[-2:] == (resolution, resolution):
         return images
-    resized = F.interpolate(images, (resolution, resolution), mode="bicubic", align_corners=False, antialias=True)
+    resized = F.interpolate(images, (resolution, resolution), mode=mode, align_corners=False, antialias=True)
     return resized.clamp(-1.0, 1.0)
 
 

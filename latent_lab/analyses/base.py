@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from latent_lab import distributed, images
 from latent_lab.latent.interfaces import AbstractDecoder, require
 from latent_lab.types import Images, ImageSource
+
+Table: TypeAlias = Sequence[Sequence[str | float]]
+"""Rows of cells, the first row its heads; numbers where something was measured."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Result:
     """Plain data: sample counts, resize, extractor and its sha256, data recipe and split, seed, checkpoint."""
     pictures: Mapping[str, Images] = field(default_factory=dict)
     """File stem -> sheet (1, C, H, W) in [-1, 1]."""
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    """Title -> rows, for what is read better in columns than one number below the other."""
 
     def save(self, folder: Path) -> None:
         """Writes result.json and one PNG per picture; only the first process writes."""
@@ -37,6 +42,8 @@ class Result:
             return
         folder.mkdir(parents=True, exist_ok=True)
         record = {"analysis": self.analysis, "numbers": dict(self.numbers), "protocol": dict(self.protocol)}
+        if self.tables:
+            record["tables"] = {title: [list(row) for row in rows] for title, rows in self.tables.items()}
         temporary = folder / "result.json.tmp"
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         temporary.replace(folder / "result.json")
@@ -55,6 +62,8 @@ class AbstractAnalysis(ABC):
     """Whether `run` reads real images."""
     needs_reference: ClassVar[bool] = False
     """Whether `run` reads training images, too: the source is then a `HeldOut` wherever there are some."""
+    reference_beside_own_images: ClassVar[bool] = False
+    """Whether it does so even where somebody names images of their own."""
 
     def __call__(self, model: Any, source: ImageSource | None = None) -> Result:
         """Checks the inputs, runs, and adds the options to the protocol.

@@ -22,9 +22,10 @@ from latent_lab.analyses.feeding import (
 )
 from latent_lab.analyses.reconstruct import over_and_under, reconstruct_places
 from latent_lab.analyses.reference import reference_features
-from latent_lab.analyses.sample import STREAM, draw_samples, magnification
+from latent_lab.analyses.sample import Sampling, draw_samples, magnification
 from latent_lab.images import enlarge, make_grid, quantise
-from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
+from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder, AbstractMappedDecoder, require
+from latent_lab.latent.views import WSpaceView
 from latent_lab.metrics import (
     AlreadyExtracted,
     FrechetDistance,
@@ -35,6 +36,7 @@ from latent_lab.metrics import (
     SlicedWasserstein,
 )
 from latent_lab.metrics.functional import (
+    LARGEST_COMPARED,
     mean_absolute_error,
     mean_squared_error,
     pyramid_resolutions,
@@ -46,6 +48,7 @@ from latent_lab.types import Images, ImageSource
 
 METRICS = ("fd", "kd", "lpips", "rmse", "ppl", "swd")
 PATH_SAMPLINGS = ("end", "full")
+PATH_SPACES = ("own", "w")
 _SMALLEST_CROPPED = 64
 
 
@@ -132,12 +135,20 @@ class Evaluate(AbstractAnalysis):
     """Its weights file (of LPIPS the trunk), or a folder that holds it."""
     download: bool = False
     """Whether weights that are asked for by name may be downloaded."""
+    path_space: str = "own"
+    """Where paths run: own (the model's latent space), or w, the space that StyleGAN maps its latents to."""
     path_sampling: str = "end"
     """Where on the path speed is measured: end (at its start, as StyleGAN2 reports) or full (anywhere)."""
     path_epsilon: float = 1e-4
     """Length of the step."""
     face_crop: bool = False
     """Whether path lengths compare the middle of the face alone; from 64 pixels on."""
+    keep_percent: int = 100
+    """Share of every group of samples that is kept: those whose latents encode(decode(z)) finds best."""
+    group: int = 8
+    """Samples in each of these groups."""
+    mix_at_layer: int | None = None
+    """Layer from which on a second random latent takes over in samples, in decoders with layers; null: none."""
     num_pictures: int = 64
     """Samples, and image-reconstruction pairs up to half as many, on the sheets."""
     columns: int = 8
@@ -148,6 +159,8 @@ class Evaluate(AbstractAnalysis):
         unknown = [metric for metric in self.metrics if metric not in METRICS]
         if unknown or not self.metrics:
             raise ValueError(f"metrics must be some of {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}")
+        if self.path_space not in PATH_SPACES:
+            raise ValueError(f"path_space must be {' or '.join(PATH_SPACES)}, got {self.path_space!r}")
         if self.path_sampling not in PATH_SAMPLINGS:
             raise ValueError(f"path_sampling must be {' or '.join(PATH_SAMPLINGS)}, got {self.path_sampling!r}")
         if self.resize not in RESIZE_PROTOCOLS:
@@ -161,15 +174,24 @@ class Evaluate(AbstractAnalysis):
         for option in ("num_paths", "batch_size", "num_pictures", "columns"):
             if getattr(self, option) < 1:
                 raise ValueError(f"{option} must be at least 1, got {getattr(self, option)}")
+        self.sampling()
+
+    def sampling(self) -> Sampling:
+        """How the samples come about; impossible options are refused."""
+        return Sampling(self.seed, self.keep_percent, self.group, self.mix_at_layer)
 
     @torch.no_grad()
     def run(self, model: AbstractDecoder, source: ImageSource | None) -> Result:
         """Runs the parts that the chosen metrics need.
 
         Raises:
-            ValueError: if weights are absent, or a source has fewer than two images.
+            TypeError: if the model cannot be sampled, or has no W, as the options say.
+            ValueError: if it has no layer `mix_at_layer`, weights are absent, or a source has fewer than two images.
         """
         assert source is not None
+        self.sampling().check(model, by=self.name)
+        if self.path_space == "w" and "ppl" in self.metrics:
+            require(model, AbstractMappedDecoder, by=f"{self.name} with path_space w")  # type: ignore[type-abstract]
         session = self._prepare(model, source)
         if {"fd", "kd", "swd"} & set(self.metrics):
             self._compare_samples(session)
@@ -180,7 +202,7 @@ class Evaluate(AbstractAnalysis):
                 session.notes.append(f"{type(model).__name__} cannot encode: numbers of reconstructions are left out")
         if "ppl" in self.metrics:
             self._measure_paths(session)
-        pictures = draw_samples(model, self.num_pictures, self.seed, self.batch_size).cpu()
+        pictures = draw_samples(model, self.num_pictures, self.sampling(), self.batch_size).cpu()
         sheet = enlarge(make_grid(pictures, self.columns), magnification(model.resolution))
         protocol = {**session.protocol, "notes": session.notes}
         return Result(self.name, session.numbers, protocol, {"samples": sheet, **session.pictures})
@@ -212,8 +234,7 @@ class Evaluate(AbstractAnalysis):
         )
         session.protocol.update(situation(model))
         session.protocol.update(
-            seed=self.seed,
-            stream=STREAM,
+            **self.sampling().describe(),
             quantised="samples, images and reconstructions clamped and rounded to 8 bits, except for path lengths",
             reference=dict(reference.recipe),
         )
@@ -232,7 +253,7 @@ class Evaluate(AbstractAnalysis):
 
     def _compare_samples(self, session: _Session) -> None:
         """Frechet, kernel and sliced Wasserstein distance of samples to reference images."""
-        model, extractor = session.model, session.extractor
+        model, extractor, sampling = session.model, session.extractor, self.sampling()
         frechet = kernel = wasserstein = None
         if extractor is not None and "fd" in self.metrics:
             frechet = session.frechet()
@@ -244,9 +265,7 @@ class Evaluate(AbstractAnalysis):
             wasserstein = SlicedWasserstein(model.resolution, channels=session.channels, seed=self.seed)
             wasserstein.to(session.metric_device)
         num_decoded = self.num_samples if extractor is not None else num_swd if wasserstein is not None else 0
-        for indices in batches(share(num_decoded), self.batch_size):
-            samples = model.decode(prior_latents(model, self.seed, STREAM, indices)).float()
-            index = as_tensor(indices)
+        for samples, index in sampling.draw(model, num_decoded, self.batch_size, shared=True):
             if extractor is not None:
                 features = extractor(samples)
                 if frechet is not None:
@@ -263,7 +282,7 @@ class Evaluate(AbstractAnalysis):
             session.protocol["num_samples"] = self.num_samples
             features = reference_features(model, session.reference, places, extractor, batch_size=self.batch_size)
             mine = as_tensor(share(len(places)))
-            of_count = count_name(self.num_samples)
+            of_count = count_name(self.num_samples) + sampling.suffix
             if frechet is not None:
                 frechet.update(features[mine], real=True)
                 name = f"{distance_name(extractor, 'f')}_{of_count}"
@@ -281,9 +300,10 @@ class Evaluate(AbstractAnalysis):
             for indices in batches(share(num_swd), self.batch_size):
                 reals = real_images(model, session.reference, [places[i] for i in indices])
                 wasserstein.update(reals, as_tensor(indices), real=True)
-            session.numbers[f"swd_{count_name(num_swd)}"] = wasserstein.compute().item()
+            name = f"swd_{count_name(num_swd)}{sampling.suffix}"
+            session.numbers[name] = wasserstein.compute().item()
             for size, value in wasserstein.levels.items():
-                session.numbers[f"swd_{count_name(num_swd)}_at_{size}px"] = value
+                session.numbers[f"{name}_at_{size}px"] = value
             session.protocol["swd"] = {"images": num_swd, "scale": 1000, "patches": "128 per image and level, 7x7 px"}
 
     def _compare_reconstructions(self, session: _Session, model: AbstractAutoencoder) -> None:
@@ -342,8 +362,11 @@ class Evaluate(AbstractAnalysis):
         session.pictures["reconstructions"] = enlarge(sheet, magnification(model.resolution))
 
     def _measure_paths(self, session: _Session) -> None:
-        """Perceptual path length between pairs of prior samples."""
+        """Perceptual path length between pairs of prior samples, or of the points of W that they are mapped to."""
         model, perceptual = session.model, session.perceptual
+        # Paths join mapped latents, not the view's own examples of W, of which one is then enough.
+        view = WSpaceView(model, count=1) if self.path_space == "w" else None
+        decoder = view or model
         assert perceptual is not None
         crop = self.face_crop and model.resolution >= _SMALLEST_CROPPED
         if self.face_crop and not crop:
@@ -353,9 +376,11 @@ class Evaluate(AbstractAnalysis):
         for indices in batches(share(self.num_paths), self.batch_size):
             a = prior_latents(model, self.seed, "evaluate/path_starts", indices)
             b = prior_latents(model, self.seed, "evaluate/path_ends", indices)
+            if view is not None:
+                a, b = view.map(a), view.map(b)
             t = shares.uniform(indices)[:, 0] if self.path_sampling == "full" else torch.zeros(len(indices))
-            length.update(model, a, b, t.to(a), as_tensor(indices))
-        name = f"ppl_z_{self.path_sampling}{'_crop' if crop else ''}_{perceptual.name}"
+            length.update(decoder, a, b, t.to(a), as_tensor(indices))
+        name = f"ppl_{decoder.latent_space.symbol}_{self.path_sampling}{'_crop' if crop else ''}_{perceptual.name}"
         session.numbers[name] = length.compute().item()
         session.protocol["paths"] = {
             "pairs": self.num_paths,
@@ -363,4 +388,5 @@ class Evaluate(AbstractAnalysis):
             "sampling": self.path_sampling,
             "crop": crop,
             "trimmed": "1st to 99th percentile",
+            "reduced": f"above {LARGEST_COMPARED} px by means of blocks",
         }

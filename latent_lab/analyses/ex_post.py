@@ -22,7 +22,7 @@ from latent_lab.analyses.feeding import (
     spread,
 )
 from latent_lab.analyses.reference import reference_features
-from latent_lab.analyses.sample import STREAM, draw_samples, magnification
+from latent_lab.analyses.sample import STREAM, Sampling, draw_samples, magnification
 from latent_lab.analyses.second_stage import SecondStageSettings, train_second_stage
 from latent_lab.distributed import IndexedRandom
 from latent_lab.images import enlarge, make_grid
@@ -134,7 +134,9 @@ class ExPost(AbstractAnalysis):
         distances = self._distances(priors, fitted_to, compared, protocol)
         pictures = {
             f"samples_{label}": enlarge(
-                make_grid(draw_samples(prior, self.num_pictures, self.seed, self.batch_size).cpu(), self.columns),
+                make_grid(
+                    draw_samples(prior, self.num_pictures, Sampling(self.seed), self.batch_size).cpu(), self.columns
+                ),
                 magnification(model.resolution),
             )
             for label, prior in priors.items()

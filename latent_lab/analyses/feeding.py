@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -85,6 +86,34 @@ def prior_latents(model: AbstractDecoder, seed: int, stream: str, indices: range
     """Samples of the model's prior, one for each global index, on the model's device."""
     normal = distributed.IndexedRandom(seed, stream).normal(indices, model.latent_space.dim)
     return model.latent_space.from_normal(normal.to(device_of(model)))
+
+
+def chosen_latents(model: AbstractDecoder, num: int, seed: int, stream: str, numpy_seeds: Sequence[int]) -> Latents:
+    """Latents for a figure: the first of a stream, or those that the programs of StyleGAN draw for their figures.
+
+    Args:
+        model: whose prior it is.
+        num: how many, unless there are `numpy_seeds`.
+        seed: of the stream.
+        stream: name of the random stream.
+        numpy_seeds: one for each latent, which is then numpy's RandomState(seed).randn(D).
+    """
+    if not numpy_seeds:
+        return prior_latents(model, seed, stream, range(num))
+    dim = model.latent_space.dim
+    normal = np.stack([np.random.RandomState(one).randn(dim) for one in numpy_seeds])
+    return model.latent_space.from_normal(torch.from_numpy(normal).float().to(device_of(model)))
+
+
+def check_numpy_seeds(analysis: str, option: str, seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds as they are.
+
+    Raises:
+        ValueError: if numpy takes no such seeds.
+    """
+    if any(not 0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(f"{analysis} needs {option} from 0 to 2^32 - 1, got {', '.join(map(str, seeds))}")
+    return tuple(seeds)
 
 
 def real_images(model: AbstractDecoder, source: ImageSource, places: Sequence[int]) -> Images:

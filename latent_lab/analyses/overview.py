@@ -10,7 +10,7 @@ from torch import Tensor
 from latent_lab.analyses.base import AbstractAnalysis, Result
 from latent_lab.analyses.feeding import situation, spread
 from latent_lab.analyses.reconstruct import reconstruct_places
-from latent_lab.analyses.sample import STREAM, draw_samples, magnification
+from latent_lab.analyses.sample import STREAM, Sampling, draw_samples, magnification
 from latent_lab.images import enlarge, make_grid
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
 from latent_lab.types import ImageSource
@@ -53,7 +53,7 @@ class Overview(AbstractAnalysis):
         if isinstance(model, AbstractAutoencoder):
             rows += reconstruct_places(model, source, places, self.batch_size)
         columns = len(places) if rows else self.num
-        rows.append(draw_samples(model, columns * self.sample_rows, self.seed, self.batch_size).cpu())
+        rows.append(draw_samples(model, columns * self.sample_rows, Sampling(self.seed), self.batch_size).cpu())
         shown = ["images", "reconstructions", "samples"] if len(rows) > 1 else ["samples"]
         protocol = {**situation(model), "rows": shown, "seed": self.seed, "stream": STREAM, "curated": False}
         sheet = enlarge(make_grid(torch.cat(rows), columns), magnification(model.resolution))

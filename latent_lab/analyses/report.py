@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from latent_lab import distributed
-from latent_lab.analyses.base import Result
+from latent_lab.analyses.base import Result, Table
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -26,8 +26,19 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def _table(rows: Table) -> Iterator[str]:
+    """Lines of a table: its first row is the head, numbers stand to the right."""
+    head, *body = rows
+    kinds = ["---:" if any(isinstance(row[column], float) for row in body) else "---" for column in range(len(head))]
+    yield f"| {' | '.join(_cell(str(cell)) for cell in head)} |"
+    yield f"|{'|'.join(kinds)}|"
+    for row in body:
+        cells = [f"{cell:.3g}" if isinstance(cell, float) else _cell(str(cell)) for cell in row]
+        yield f"| {' | '.join(cells)} |"
+
+
 def write_report(result: Result, folder: Path) -> Path:
-    """Saves a result and writes report.md beside it: a table of numbers, the pictures, remarks, the whole protocol.
+    """Saves a result and writes report.md beside it: numbers, tables, pictures, remarks, the whole protocol.
 
     Args:
         result: of any analysis.
@@ -43,6 +54,8 @@ def write_report(result: Result, folder: Path) -> Path:
     notes = result.protocol.get("notes", ())
     lines = [f"# {result.analysis}", "", "| number | value |", "|---|---:|"]
     lines += [f"| `{name}` | {value:.6g} |" for name, value in result.numbers.items()]
+    for title, rows in result.tables.items():
+        lines += ["", f"## {title}", "", *_table(rows)]
     for stem in result.pictures:
         lines += ["", f"## {stem}", "", f"![{stem}]({stem}.png)"]
     if notes:

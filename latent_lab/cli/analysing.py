@@ -11,17 +11,23 @@ from latent_lab import distributed
 from latent_lab.analyses import (
     ANALYSES,
     AbstractAnalysis,
+    Condition,
+    Edit,
     Evaluate,
+    Exemplars,
     HeldOut,
     Interpolate,
     Invert,
+    Mix,
     Reconstruct,
+    Restore,
     Sample,
     write_report,
 )
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError, closest
+from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.schema import arguments_from
 from latent_lab.cli.trained import Trained, load_trained, source_of, with_encoder
 from latent_lab.types import ImageSource
@@ -56,16 +62,40 @@ def reconstruction(words: Sequence[str]) -> type[AbstractAnalysis]:
     return Reconstruct
 
 
+def restoration(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `restore`."""
+    del words
+    return Restore
+
+
 def interpolation(words: Sequence[str]) -> type[AbstractAnalysis]:
     """Of `interpolate`."""
     del words
     return Interpolate
 
 
+def mixing(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `mix`."""
+    del words
+    return Mix
+
+
+def conditioning(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `condition`."""
+    del words
+    return Condition
+
+
 def inversion(words: Sequence[str]) -> type[AbstractAnalysis]:
     """Of `invert`."""
     del words
     return Invert
+
+
+def editing(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `edit`."""
+    del words
+    return Edit
 
 
 def named_analysis(words: Sequence[str]) -> type[AbstractAnalysis] | None:
@@ -112,14 +142,42 @@ def reconstruct(arguments: Arguments) -> None:
     _run(arguments, "reconstruct", Reconstruct)
 
 
+def restore(arguments: Arguments) -> None:
+    """Damages images, and shows and measures what the model makes of them."""
+    _run(arguments, "restore", Restore)
+
+
 def interpolate(arguments: Arguments) -> None:
     """Walks between samples, or between images where some are given."""
     _run(arguments, "interpolate", Interpolate)
 
 
+def mix(arguments: Arguments) -> None:
+    """Mixes the layers of samples, or of images where some are given."""
+    _run(arguments, "mix", Mix)
+
+
+def condition(arguments: Arguments) -> None:
+    """Completes images of which some layers are kept."""
+    _run(arguments, "condition", Condition)
+
+
 def invert(arguments: Arguments) -> None:
     """Finds latents of images, with a recoder if one is named."""
     _run(arguments, "invert", Invert, encoder=arguments.text("recoder"))
+
+
+def edit(arguments: Arguments) -> None:
+    """Adds attributes to images and takes them away, by labels, by two folders, or along a direction in a file."""
+    with_dir, without_dir = arguments.text("with-dir"), arguments.text("without-dir")
+    if with_dir is None and without_dir is None:
+        _run(arguments, "edit", Edit)
+        return
+    if with_dir is None or without_dir is None:
+        raise InputError("edit needs both --with-dir and --without-dir: images with and images without the attribute")
+    if arguments.text("direction") is not None:
+        raise InputError("edit takes a direction's file or two folders, got both: leave one out")
+    _run(arguments, "edit", Edit, exemplars=(with_dir, without_dir))
 
 
 def _run(
@@ -129,13 +187,24 @@ def _run(
     defaults: Mapping[str, Any] | None = None,
     split: str = "test",
     encoder: str | None = None,
+    exemplars: tuple[str, str] | None = None,
 ) -> None:
-    """Builds, runs, writes, prints; the encoder is a checkpoint whose `encode` the model borrows."""
+    """Builds, runs, writes, prints.
+
+    Args:
+        arguments: of the command line.
+        command: for messages and the folder's name.
+        analysis: what to run.
+        defaults: of its options, where the command has others.
+        split: of the data that is read unless another is asked for.
+        encoder: checkpoint whose `encode` the model borrows.
+        exemplars: two folders, of images with and without an attribute.
+    """
     quieten()
     options = {**(defaults or {}), **arguments_from(arguments.options, analysis)}
     ready = analysis(**options)
     trained = load_trained(arguments, command)
-    source = _source(arguments, trained, analysis, split)
+    source = _source(arguments, trained, ready, split, exemplars)
     model, borrowed = (trained.model, {}) if encoder is None else with_encoder(trained.model, encoder)
     result = ready(model, source)
     result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance, **borrowed})
@@ -149,12 +218,22 @@ def _run(
     say(f"written to {report if analysis is Evaluate else folder}")
 
 
-def _source(arguments: Arguments, trained: Trained, analysis: type[AbstractAnalysis], split: str) -> ImageSource | None:
-    asked_for = arguments.text("images") is not None or arguments.text("split") is not None
-    if not analysis.needs_images and not asked_for:
+def _source(
+    arguments: Arguments,
+    trained: Trained,
+    analysis: AbstractAnalysis,
+    split: str,
+    exemplars: tuple[str, str] | None = None,
+) -> ImageSource | None:
+    own = arguments.text("images") is not None
+    if not analysis.needs_images and not own and arguments.text("split") is None:
         return None
     source = source_of(arguments, trained, split)
-    if not analysis.needs_reference or arguments.text("images") is not None:
+    if exemplars is not None:
+        grey = trained.model.channels == 1
+        present, absent = (OwnImages(Path(folder).expanduser(), grey=grey) for folder in exemplars)
+        return Exemplars(source, present, absent)
+    if not analysis.needs_reference or (own and not analysis.reference_beside_own_images):
         return source
     return HeldOut(source, trained.data.source("train"))
 

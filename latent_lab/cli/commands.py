@@ -123,6 +123,21 @@ COMMANDS = (
         examples=("latent-lab analyze interpolate --ckpt pioneer.ckpt --out pictures",),
     ),
     Command(
+        "train-regressor",
+        "Measure",
+        "trains the small network that estimates labels, for `edit` and `mix`",
+        "latent_lab.cli.regressing:train",
+        usage="--config NAME.yaml|--ckpt FILE --out X.safetensors [--OPTION VALUE ...]",
+        options=(CONFIGS, CHECKPOINT, Option("out", "file to write", "X.safetensors")),
+        options_from="latent_lab.cli.regressing:regressor_training",
+        sections=("data",),
+        details="It sees the training images; the table that is printed is of the validation images.",
+        examples=(
+            "latent-lab train-regressor --config pioneer_synthetic --out faces.safetensors",
+            "latent-lab train-regressor --ckpt last.ckpt --data.labels labels.csv --out celeba.safetensors",
+        ),
+    ),
+    Command(
         "sample",
         "Look",
         "draws new images",
@@ -145,6 +160,17 @@ COMMANDS = (
         examples=("latent-lab reconstruct --ckpt runs/photos/checkpoints/last.ckpt --images family/",),
     ),
     Command(
+        "restore",
+        "Look",
+        "damages images (missing parts, noise) and reconstructs them",
+        "latent_lab.cli.analysing:restore",
+        usage="--ckpt FILE [--images PATH] [--out DIR] [--OPTION VALUE ...]",
+        options=(*_LOOK, SPLIT, IMAGES),
+        options_from="latent_lab.cli.analysing:restoration",
+        sections=("model", "data"),
+        examples=("latent-lab restore --ckpt runs/photos/checkpoints/last.ckpt --damages square,noise:0.1,noise:0.5",),
+    ),
+    Command(
         "interpolate",
         "Look",
         "walks between images through the latent space",
@@ -153,7 +179,36 @@ COMMANDS = (
         options=(*_LOOK, SPLIT, IMAGES),
         options_from="latent_lab.cli.analysing:interpolation",
         sections=("model", "data"),
-        examples=("latent-lab interpolate --ckpt runs/photos/checkpoints/last.ckpt --images family/",),
+        examples=(
+            "latent-lab interpolate --ckpt runs/photos/checkpoints/last.ckpt --images family/",
+            "latent-lab interpolate --ckpt runs/photos/checkpoints/last.ckpt --layout hexagon --seed 3",
+        ),
+    ),
+    Command(
+        "mix",
+        "Look",
+        "mixes images scale by scale: coarse, middle or fine layers of one with the rest of another",
+        "latent_lab.cli.analysing:mix",
+        usage="--ckpt FILE [--images PATH] [--out DIR] [--OPTION VALUE ...]",
+        options=(*_LOOK, SPLIT, IMAGES),
+        options_from="latent_lab.cli.analysing:mixing",
+        sections=("model", "data"),
+        details="Without --images and --split, samples are mixed.",
+        examples=(
+            "latent-lab mix --ckpt runs/photos/checkpoints/last.ckpt --images family/",
+            "latent-lab mix --ckpt last.ckpt --scales 0-1,0-2,2-end --regressor faces.safetensors",
+        ),
+    ),
+    Command(
+        "condition",
+        "Look",
+        "draws images that keep the coarse, middle or fine layers of a given one",
+        "latent_lab.cli.analysing:condition",
+        usage="--ckpt FILE [--images PATH] [--out DIR] [--OPTION VALUE ...]",
+        options=(*_LOOK, SPLIT, IMAGES),
+        options_from="latent_lab.cli.analysing:conditioning",
+        sections=("model", "data"),
+        examples=("latent-lab condition --ckpt runs/photos/checkpoints/last.ckpt --images family/ --kept coarse",),
     ),
     Command(
         "invert",
@@ -173,6 +228,31 @@ COMMANDS = (
         examples=(
             "latent-lab invert --ckpt runs/gan/checkpoints/last.ckpt --images family/",
             "latent-lab invert --ckpt runs/gan/checkpoints/last.ckpt --recoder runs/recoder/checkpoints/last.ckpt",
+        ),
+    ),
+    Command(
+        "edit",
+        "Look",
+        "adds attributes to images and takes them away, and measures what else changes",
+        "latent_lab.cli.analysing:edit",
+        usage="--ckpt FILE --attributes LABELS [--images PATH] [--out DIR] [--OPTION VALUE ...]",
+        options=(
+            *_LOOK,
+            SPLIT,
+            IMAGES,
+            Option("with-dir", "folder of images with an attribute, instead of labels", "DIR"),
+            Option("without-dir", "folder of images without it", "DIR"),
+        ),
+        options_from="latent_lab.cli.analysing:editing",
+        sections=("model", "data"),
+        details=(
+            "Directions come from labelled training images, from two folders, or from a file; strengths are the same "
+            "for all images."
+        ),
+        examples=(
+            'latent-lab edit --ckpt last.ckpt --attributes "smiling eyeglasses" --regressor faces.safetensors',
+            "latent-lab edit --ckpt last.ckpt --with-dir smiling/ --without-dir serious/ --images family/",
+            "latent-lab edit --ckpt last.ckpt --direction smile.safetensors --layers middle --strengths 0.5,1",
         ),
     ),
     Command(
@@ -198,6 +278,19 @@ COMMANDS = (
         examples=("latent-lab prepare photos --out data/photos --resolution 128",),
     ),
     Command(
+        "download",
+        "Data and files",
+        "files of a checkpoint that others publish, to be imported",
+        "latent_lab.cli.downloading:download",
+        usage="NAME --out DIR",
+        options=(Option("out", "folder for the files", "DIR"),),
+        details=(
+            "`latent-lab checkpoints` lists the names. Digests are checked where they are known. A file that needs a "
+            "browser is named with its page."
+        ),
+        examples=("latent-lab download automodulator_ffhq512 --out published",),
+    ),
+    Command(
         "import",
         "Data and files",
         "published weights of another program to a checkpoint",
@@ -206,10 +299,20 @@ COMMANDS = (
         options=(Option("out", "file to write", "X.ckpt"),),
         options_from="latent_lab.cli.importing:named_format",
         details=(
-            "Formats: split_vae_keras (HDF5), gamma_vae_tensors and gan_tensors (.npz, arrays in the layers' order, "
-            "kernel before bias)."
+            "Formats: pioneer, balanced_pioneer, automodulator (checkpoints of these programs), attribute_delta (their "
+            "directions of attributes; writes .safetensors), age_modules (pickled encoder and generator), "
+            "split_vae_keras (HDF5), gamma_vae_tensors and gan_tensors (.npz, arrays in the layers' order, kernel "
+            "before bias), stylegan_tf (NVIDIA's pickles), stylegan_arrays (their variables by name), "
+            "stylegan_genforce, stylegan_rosinality and stylegan_lernapparat (checkpoints of these programs). What a "
+            "file holds and the model does not need is named; nothing in a file is run."
         ),
-        examples=("latent-lab import split_vae_keras celeba_split_one.hdf5 --out split_vae.ckpt",),
+        examples=(
+            "latent-lab import balanced_pioneer 25480000_state --out balanced_pioneer.ckpt",
+            "latent-lab import automodulator 42420000_state.pth --out ffhq512.ckpt",
+            "latent-lab import attribute_delta smile_delta --out smile.safetensors",
+            "latent-lab import split_vae_keras celeba_split_one.hdf5 --out split_vae.ckpt",
+            "latent-lab import stylegan_tf karras2019stylegan-ffhq-1024x1024.pkl --out stylegan_ffhq1024.ckpt",
+        ),
     ),
     Command(
         "export",
@@ -230,7 +333,12 @@ COMMANDS = (
     Command("models", "What there is", "the models", "latent_lab.cli.listing:models"),
     Command("data", "What there is", "the data sets", "latent_lab.cli.listing:data"),
     Command("configs", "What there is", "the shipped configurations", "latent_lab.cli.listing:configs"),
-    Command("checkpoints", "What there is", "the shipped checkpoints", "latent_lab.cli.listing:checkpoints"),
+    Command(
+        "checkpoints",
+        "What there is",
+        "checkpoints: the project's own, and published ones",
+        "latent_lab.cli.listing:checkpoints",
+    ),
     Command(
         "help",
         "What there is",

@@ -22,7 +22,7 @@ def overview() -> str:
     lines += ["usage: latent-lab COMMAND [--OPTION VALUE ...]"]
     for group in GROUPS:
         lines += ["", group]
-        lines += [f"  {one.name:<13}{one.summary}" for one in COMMANDS if one.group == group]
+        lines += [f"  {one.name:<17}{one.summary}" for one in COMMANDS if one.group == group]
     lines += ["", "Examples", *(f"  {example}" for example in _EXAMPLES), ""]
     lines += ["`latent-lab COMMAND --help` shows a command's options, `latent-lab help Pioneer` a model's."]
     return "\n".join(lines)

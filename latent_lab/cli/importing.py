@@ -10,8 +10,6 @@ from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.schema import arguments_from
 
-_USAGE = "latent-lab import FORMAT FILE --out X.ckpt"
-
 
 def named_format(words: Sequence[str]) -> type[Any] | None:
     """What the options of the command are read from; none while no format is given.
@@ -29,17 +27,13 @@ def named_format(words: Sequence[str]) -> type[Any] | None:
 
 
 def import_weights(arguments: Arguments) -> None:
-    """Writes the checkpoint and says what is in it."""
-    importer = named_format(arguments.words)
+    """Writes the file in this package's form and says what is in it, and what of the published one is not."""
+    chosen = named_format(arguments.words)
+    suffix = chosen.suffix if chosen else ".ckpt"
     out = arguments.text("out")
-    if importer is None or len(arguments.words) != 2 or out is None:
-        raise InputError(f"import takes a format, a file and --out: {_USAGE}")
-    if not out.endswith(".ckpt"):
-        raise InputError(f"--out must end with .ckpt, got {out}")
-    path = Path(out).expanduser()
-    model = importer(**arguments_from(arguments.options, importer))(Path(arguments.words[1]).expanduser(), path)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    print(
-        f"{path}: {type(model).__name__}, {model.resolution} px, {model.channels} channels, "
-        f"{model.latent_space.dim} latents, {count:,} parameters"
-    )
+    if chosen is None or len(arguments.words) != 2 or out is None:
+        raise InputError(f"import takes a format, a file and --out: latent-lab import FORMAT FILE --out X{suffix}")
+    if not out.endswith(suffix):
+        raise InputError(f"--out must end with {suffix}, got {out}")
+    one = chosen(**arguments_from(arguments.options, chosen))
+    print("\n".join(one.run(Path(arguments.words[1]).expanduser(), Path(out).expanduser())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +40,23 @@ def configs(arguments: Arguments) -> None:
 
 
 def checkpoints(arguments: Arguments) -> None:
-    """One line each: name and what the manifest says."""
+    """One line each: name and what the manifest says; first the project's own, then those that others publish."""
     del arguments
-    from latent_lab.models.loading import read_manifest
+    from latent_lab.models.loading import is_shipped, read_manifest
 
-    shown = ("summary", "data", "resolution", "licence")
-    _print_rows(
-        (
-            name,
-            "; ".join(
-                f"{entry[fact]}" if fact == "summary" else f"{fact} {entry[fact]}" for fact in shown if fact in entry
-            ),
-        )
-        for name, entry in sorted(read_manifest().items())
-    )
+    manifest = sorted(read_manifest().items())
+    shipped = [(name, _facts(entry)) for name, entry in manifest if is_shipped(entry)]
+    published = [(name, _facts(entry)) for name, entry in manifest if not is_shipped(entry)]
+    _print_rows(shipped)
+    if published:
+        print("\nPublished by others, to be had by `latent-lab download NAME --out DIR` and `latent-lab import`:\n")
+        _print_rows(published)
+
+
+def _facts(entry: Mapping[str, Any]) -> str:
+    """An entry of the manifest on one line."""
+    shown = ("data", "resolution", "licence")
+    return "; ".join([entry["summary"], *(f"{fact} {entry[fact]}" for fact in shown if fact in entry)])
 
 
 def explain(arguments: Arguments) -> None:

@@ -4,9 +4,11 @@ from latent_lab.data.base import AbstractImageData as AbstractImageData
 from latent_lab.data.celeba import CelebA as CelebA
 from latent_lab.data.celebahq import CelebAHQ as CelebAHQ
 from latent_lab.data.cifar10 import CIFAR10 as CIFAR10
+from latent_lab.data.ffhq import FFHQ as FFHQ
 from latent_lab.data.image_folder import ImageFolder as ImageFolder
-from latent_lab.data.lsun import LSUNBedrooms as LSUNBedrooms
+from latent_lab.data.lsun import LSUN as LSUN
 from latent_lab.data.mnist import MNIST as MNIST
 from latent_lab.data.packing import PackingSummary as PackingSummary
 from latent_lab.data.packing import prepare as prepare
 from latent_lab.data.synthetic_faces import SyntheticFaces as SyntheticFaces
+from latent_lab.data.tiny_imagenet import TinyImageNet as TinyImageNet

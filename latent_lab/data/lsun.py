@@ -1,4 +1,4 @@
-"""LSUN bedrooms: three million photographs, as the published LMDB or as a folder of images."""
+"""LSUN: millions of photographs of one category, as the published LMDB or as a folder of images."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ FRAMING = Framing(crop="center", shorter_side="resolution")
 """Published: for every resolution anew, the shorter side is brought to it and the centre cut out."""
 
 
-class LSUNBedrooms(AbstractImageData):
-    """LSUN bedrooms (or any one class of LSUN); the last images are held out and are both val and test.
+class LSUN(AbstractImageData):
+    """One category of LSUN; the last images are held out and are both val and test.
 
     Args:
-        root: the class's LMDB folder (bedroom_train_lmdb, with data.mdb), a folder that holds it, or a folder of
-            images. The LMDB needs the package `lmdb`.
+        root: the category's LMDB folder (bedroom_train_lmdb or car, with data.mdb), a folder that holds it, or a folder
+            of images. The LMDB needs the package `lmdb`. None: data/lsun_ and the category.
+        category: scenes such as bedroom or church_outdoor, objects such as car or cat.
         resolution: of the largest level, 4 * 2^k pixels.
         max_images: use only the first so many; none: all. A million images at 256 pixels are packed into 262 GB.
         holdout: number of images that are held out.
@@ -38,7 +39,8 @@ class LSUNBedrooms(AbstractImageData):
 
     def __init__(
         self,
-        root: str | Path = "data/lsun",
+        root: str | Path | None = None,
+        category: str = "bedroom",
         resolution: int = 128,
         max_images: int | None = 200_000,
         holdout: int = 1000,
@@ -52,7 +54,7 @@ class LSUNBedrooms(AbstractImageData):
     ) -> None:
         self.record_recipe(locals())
         super().__init__(
-            root=root,
+            root=f"data/lsun_{category}" if root is None else root,
             resolution=resolution,
             mirror=mirror,
             seed=seed,
@@ -64,6 +66,7 @@ class LSUNBedrooms(AbstractImageData):
         )
         if max_images is not None and max_images < 2:
             raise ValueError(f"max_images must be at least 2 or null, got {max_images}")
+        self.category = category
         self.max_images = max_images
         self.holdout = holdout
 
@@ -72,16 +75,21 @@ class LSUNBedrooms(AbstractImageData):
         assert self.root is not None
         if not self.root.exists():
             raise ValueError(
-                f"LSUN bedrooms are not at {str(self.root)!r}: get bedroom_train_lmdb.zip as "
-                "https://github.com/fyu/lsun says and unpack it there, or put a folder of images there"
+                f"LSUN's {self.category} images are not at {str(self.root)!r}: get their LMDB as "
+                "https://github.com/fyu/lsun says (objects: http://dl.yf.io/lsun/objects) and unpack it there, or put "
+                "a folder of images there"
             )
-        database = _find_database(self.root)
+        database = _find_database(self.root, self.category)
         return self._folder_plan(self.root) if database is None else self._database_plan(database)
+
+    @property
+    def _source(self) -> str:
+        return f"LSUN {self.category}"
 
     def _folder_plan(self, root: Path) -> PackingPlan:
         names = list_images(root)[: self.max_images]
         split = by_last(names, self.holdout)
-        return files_plan(root, names, split, self.resolution, FRAMING, settings={"source": "LSUN bedrooms"})
+        return files_plan(root, names, split, self.resolution, FRAMING, settings={"source": self._source})
 
     def _database_plan(self, database: Path) -> PackingPlan:
         environment = _open_database(database)
@@ -108,13 +116,13 @@ class LSUNBedrooms(AbstractImageData):
             split=by_last(names, self.holdout),
             resolutions=resolutions,
             read=read,
-            settings={"source": "LSUN bedrooms", **FRAMING.settings},
+            settings={"source": self._source, **FRAMING.settings},
             fingerprint=f"{status.st_size} {status.st_mtime_ns}",
         )
 
 
-def _find_database(root: Path) -> Path | None:
-    candidates = (root, root / "bedroom_train_lmdb", *sorted(root.glob("*_lmdb")))
+def _find_database(root: Path, category: str) -> Path | None:
+    candidates = (root, root / f"{category}_train_lmdb", root / category, *sorted(root.glob("*_lmdb")))
     return next((folder for folder in candidates if (folder / "data.mdb").is_file()), None)
 
 
@@ -138,4 +146,4 @@ def _first_keys(transaction: Any, count: int | None) -> list[bytes]:
     return keys
 
 
-__all__ = ["LSUNBedrooms"]
+__all__ = ["LSUN"]

@@ -6,12 +6,16 @@ Interfaces are abstract and hold no state. LightningModules and wrappers impleme
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Normal
 
 from latent_lab.latent.spaces import AbstractLatentSpace
+from latent_lab.latent.styles import LayerKey, assemble
 from latent_lab.types import Images, Latents, Styles
 
 
@@ -74,9 +78,106 @@ class AbstractLayeredDecoder(AbstractDecoder):
     def num_layers(self) -> int:
         """Number L of latents that `decode_layers` takes."""
 
+    @property
+    @abstractmethod
+    def layer_resolutions(self) -> tuple[int, ...]:
+        """Pixels per side at which each of the L layers works, ascending.
+
+        All layers of the grown network count; in a growing one, those above `resolution` have no effect yet.
+        """
+
     @abstractmethod
     def decode_layers(self, styles: Styles) -> Images:
         """Images of styles (N, L, D)."""
+
+    def styles(
+        self,
+        *,
+        coarse: Tensor | None = None,
+        middle: Tensor | None = None,
+        fine: Tensor | None = None,
+        hi: Tensor | None = None,
+        mid: Tensor | None = None,
+        lo: Tensor | None = None,
+        layers: Mapping[LayerKey, Tensor] | None = None,
+        rest: Tensor | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Styles:
+        """Styles (N, L, D) from codes for scales or ranges of layers, such as `model.styles(hi=z1, mid=z2, lo=z3)`.
+
+        Layers without a code share one random code in each row, as in the published Automodulator program, so that what
+        is left to chance is coherent: `model.styles(coarse=z, rng=rng)` draws images that have z's coarse layers.
+
+        Args:
+            coarse: code (N, D), or (1, D) for all rows, of the layers that `latent.styles.scales` calls so.
+            middle: the same of the middle layers.
+            fine: the same of the fine layers.
+            hi: the published program's name of coarse.
+            mid: of middle.
+            lo: of fine.
+            layers: codes by ranges of layers, half open: {"0-2": z}, {(0, 2): z}, {"2-end": z}, {(2, None): z}, {3: z}.
+            rest: code of all layers that are not named, instead of a random one.
+            rng: draws the random code, one row for each of the N.
+
+        Raises:
+            ValueError: if a layer has two codes, or none and there is neither `rest` nor `rng`; if a range does not
+                exist; if shapes do not fit together.
+        """
+        if rest is not None and rng is not None:
+            raise ValueError("styles takes rest or rng for the layers without a code, got both: leave one out")
+        named = {"coarse": coarse, "middle": middle, "fine": fine, "hi": hi, "mid": mid, "lo": lo}
+        codes: dict[LayerKey, Tensor] = {name: code for name, code in named.items() if code is not None}
+
+        def draw(rows: int) -> Tensor:
+            if rng is None:
+                raise ValueError(
+                    "styles needs a code for every layer, got some without: name them, or give their code as rest, or "
+                    "a torch.Generator as rng that draws one"
+                )
+            return self.latent_space.sample(rows, rng)
+
+        given = [*codes.items(), *(layers or {}).items()]
+        return assemble(given, self.layer_resolutions, draw if rest is None else rest)
+
+
+class AbstractMappedDecoder(AbstractLayeredDecoder):
+    """Maps latents into a second space W first, whose points its layers take (StyleGAN).
+
+    decode_layers of styles is decode_mapped of each one's `map`.
+    """
+
+    @abstractmethod
+    def map(self, latents: Latents) -> Latents:
+        """Points of W (N, D) of latents (N, D)."""
+
+    @abstractmethod
+    def decode_mapped(self, styles: Styles) -> Images:
+        """Images of points of W, one for every layer (N, L, D)."""
+
+    @property
+    @abstractmethod
+    def mapped_average(self) -> Float[Tensor, "D"]:
+        """The mean of W, around which styles may be truncated."""
+
+
+class AbstractNoisyDecoder(AbstractLayeredDecoder):
+    """Adds noise in its layers, on which details depend (Automodulator, StyleGAN).
+
+    `decode` uses noise of its own, the same for all images; here the caller says what is added.
+    """
+
+    layer_noise: bool
+    """Whether this decoder was built with layer noise; without, what is given as noise has no effect."""
+
+    @abstractmethod
+    def decode_with_noise(self, latents: Latents | Styles, noise: Callable[[torch.Size], Tensor] | None) -> Images:
+        """Images of latents (N, D), or of one for every layer (N, L, D), whose layers add this noise.
+
+        Args:
+            latents: as `decode` or `decode_layers` take them.
+            noise: draws standard normal values of a shape (N, C, H, W), or what is to stand for them; called once for
+                each noisy layer, in order. None: no layer adds anything.
+        """
 
 
 class AbstractTranslator(ABC):
@@ -99,7 +200,9 @@ _WHO_QUALIFIES: dict[type, str] = {
     AbstractAutoencoder: "an autoencoder (such as Pioneer) or a decoder wrapped in Recoded or Inverted qualifies",
     AbstractStochasticEncoder: "a variational autoencoder qualifies",
     AbstractSplitDecoder: "a SplitVAE qualifies",
-    AbstractLayeredDecoder: "a decoder with one latent per layer qualifies",
+    AbstractLayeredDecoder: "a decoder with one latent per layer (such as Automodulator) qualifies",
+    AbstractMappedDecoder: "a StyleGAN, or one wrapped in Truncated, qualifies",
+    AbstractNoisyDecoder: "an Automodulator or a StyleGAN qualifies",
     AbstractTranslator: "a translation chain qualifies",
 }
 

@@ -288,6 +288,8 @@ class _Wrapped(nn.Module, AbstractAutoencoder):
     def __init__(self, decoder: AbstractDecoder) -> None:
         super().__init__()
         self.decoder: Any = decoder
+        # Else an analysis would take a decoder in evaluation mode for one in training, and leave it so.
+        self.training = getattr(decoder, "training", False)
 
     @property
     def latent_space(self) -> AbstractLatentSpace:

@@ -18,6 +18,9 @@ from latent_lab.types import Latents, Scores
 class AbstractLatentSpace(ABC):
     """A set of vectors with a prior, a projection, geodesics and a distance."""
 
+    symbol: str = "z"
+    """Letter of its points in the names of numbers: ppl_z_end."""
+
     @property
     @abstractmethod
     def dim(self) -> int:
@@ -112,12 +115,7 @@ class Hypersphere(_Vectors):
         unique great circle: the path then turns through the coordinate axis that is farthest from a.
         """
         angle = self.distance(a, b).unsqueeze(1)
-        tangent = b - (a * b).sum(1, keepdim=True) * a
-        length = torch.linalg.vector_norm(tangent, dim=1, keepdim=True)
-        axis = F.one_hot(a.abs().argmin(1), a.shape[1]).to(a)
-        detour = self.project(axis - (a * axis).sum(1, keepdim=True) * a)
-        opposite = (length <= 1e-6) & (angle > 1.0)
-        tangent = torch.where(opposite, detour, tangent / length.clamp_min(1e-12))
+        tangent = _tangent(a, b, angle)
         share = _column(t, a)
         path = a * torch.cos(share * angle) + tangent * torch.sin(share * angle)
         path = torch.where(share == 0, a, path)
@@ -131,12 +129,37 @@ class Hypersphere(_Vectors):
         return 2.0 * torch.atan2(difference, total)
 
 
+class GaussianDirections(Gaussian):
+    """R^D with the standard normal prior, read by a network that looks at directions alone (StyleGAN's Z).
+
+    Distance is the angle (radians); paths are great circles, as in the published path length of Z, on which lengths
+    change linearly.
+    """
+
+    @override
+    def interpolate(self, a: Latents, b: Latents, t: float | Tensor) -> Latents:
+        length_a, length_b = _length(a), _length(b)
+        angle = self.distance(a, b).unsqueeze(1)
+        tangent = _tangent(a / length_a, b / length_b, angle)
+        share = _column(t, a)
+        turned = a * torch.cos(share * angle) + length_a * tangent * torch.sin(share * angle)
+        path = turned * (1.0 + share * (length_b / length_a - 1.0))
+        path = torch.where(share == 0, a, path)
+        return torch.where(share == 1, b, path)
+
+    @override
+    def distance(self, a: Latents, b: Latents) -> Scores:
+        return Hypersphere(self.dim).distance(a / _length(a), b / _length(b))
+
+
 class Empirical(_Vectors):
     """R^D with the prior given by example points (StyleGAN's W): sampling draws one of them with replacement.
 
     Args:
         samples: (M, D) example points, M > 0.
     """
+
+    symbol = "w"
 
     def __init__(self, samples: Latents) -> None:
         if len(samples) == 0:
@@ -163,3 +186,25 @@ class Empirical(_Vectors):
     @override
     def distance(self, a: Latents, b: Latents) -> Scores:
         return torch.linalg.vector_norm(a - b, dim=1)
+
+
+def _length(vectors: Latents) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def _tangent(a: Latents, b: Latents, angle: Tensor) -> Latents:
+    """Unit vectors (N, D) in which great circles set out from unit rows a to b, and 0 where both are equal.
+
+    Opposite rows have no unique great circle: theirs turns through the coordinate axis that is farthest from a.
+
+    Args:
+        a: (N, D) unit rows.
+        b: (N, D) unit rows.
+        angle: (N, 1) between them.
+    """
+    tangent = b - (a * b).sum(1, keepdim=True) * a
+    length = torch.linalg.vector_norm(tangent, dim=1, keepdim=True)
+    axis = F.one_hot(a.abs().argmin(1), a.shape[1]).to(a)
+    detour = F.normalize(axis - (a * axis).sum(1, keepdim=True) * a, dim=1, eps=1e-12)
+    opposite = (length <= 1e-6) & (angle > 1.0)
+    return torch.where(opposite, detour, tangent / length.clamp_min(1e-12))

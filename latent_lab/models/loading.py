@@ -21,10 +21,11 @@ from latent_lab.shipped import shipped_folder
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
-    """The file of a path or of a name in the manifest of published and demo checkpoints.
+    """The file of a path, or of a name of a checkpoint that comes with the project.
 
     Raises:
-        FileNotFoundError: with one sentence, if there is neither such a file nor such a name.
+        FileNotFoundError: with one sentence, if there is neither such a file nor such a name, or the name is of a
+            checkpoint that others publish.
         ValueError: if the manifest's file is not there or differs from its sha256.
     """
     path = Path(name)
@@ -32,9 +33,13 @@ def resolve_checkpoint(name: str | Path) -> Path:
         return path
     manifest = read_manifest()
     if str(name) not in manifest:
-        known = ", ".join(sorted(manifest)) or "none"
+        known = ", ".join(sorted(name for name, entry in manifest.items() if is_shipped(entry))) or "none"
         raise FileNotFoundError(f"no checkpoint at {name}, and no shipped checkpoint of that name (there are: {known})")
     entry = manifest[str(name)]
+    if not is_shipped(entry):
+        raise FileNotFoundError(
+            f"{name} was published by others and does not come with the project: {how_to_obtain(str(name), entry)}"
+        )
     path = shipped_folder("checkpoints") / entry["file"]
     if not path.is_file():
         raise FileNotFoundError(f"the shipped checkpoint {name} should be at {path}, which is not there")
@@ -48,6 +53,38 @@ def read_manifest() -> dict[str, dict[str, Any]]:
     """Name -> entry of checkpoints/manifest.toml."""
     manifest = shipped_folder("checkpoints") / "manifest.toml"
     return tomllib.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+
+
+def is_shipped(entry: Mapping[str, Any]) -> bool:
+    """Whether a manifest entry is of a checkpoint that comes with the project, not of one that others publish."""
+    return "file" in entry
+
+
+def how_to_obtain(name: str, entry: Mapping[str, Any], folder: str | Path = "DIR") -> str:
+    """What to do for a checkpoint that others publish: the end of a sentence.
+
+    Args:
+        name: in the manifest.
+        entry: of the manifest.
+        folder: where the files are to be put.
+    """
+    files = [file["name"] for file in entry["files"]]
+    if all("url" in file for file in entry["files"]):
+        get = f"run `latent-lab download {name} --out {folder}`"
+    else:
+        get = f"get {' and '.join(files)} with a browser from {entry['page']} into {folder}"
+    return f"{get}, then `{import_command(entry, folder)}`, and name the file that this makes"
+
+
+def import_command(entry: Mapping[str, Any], folder: str | Path = "DIR") -> str:
+    """The command that makes a file of this package of a published one.
+
+    Args:
+        entry: of the manifest.
+        folder: where the published files are.
+    """
+    published = Path(folder) / entry["files"][0]["name"]
+    return f"latent-lab import {entry['importer']} {published} --out {entry['becomes']}"
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

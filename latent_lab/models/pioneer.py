@@ -27,7 +27,7 @@ from latent_lab.growth import GrowthSchedule, GrowthState
 from latent_lab.latent.interfaces import AbstractAutoencoder
 from latent_lab.latent.spaces import Hypersphere
 from latent_lab.models.base import CHECKPOINT_KEY, AdamSettings, LatentModel, deviation_over_batch
-from latent_lab.models.sample_buffer import SampleBuffer
+from latent_lab.models.sample_buffer import SampleRecall
 from latent_lab.networks.averaging import AveragedNetwork
 from latent_lab.networks.pioneer import Normalisation, PioneerEncoder, PioneerGenerator, Upsampling
 from latent_lab.objectives import age
@@ -135,8 +135,6 @@ class Pioneer(LatentModel, AbstractAutoencoder):
         self.kl_form: age.KlForm = kl_form
         self.image_metric: Literal["l1", "l2"] = image_metric
         self.latent_metric: Literal["cos", "l1", "l2"] = latent_metric
-        self.buffer_restarts_with_stage = buffer_restarts_with_stage
-        self.buffer_capacities = (sample_buffer, sample_buffer_large)
         self.fade = images.fade_images_as_published if published_fade else images.fade_images
         self.full_precision_below = full_precision_below
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -165,8 +163,9 @@ class Pioneer(LatentModel, AbstractAutoencoder):
         if compile:
             self.encoder.compile()
             self.generator.compile()
-        self.buffer = SampleBuffer(sample_buffer)
-        self._buffer_belongs_to = -1
+        self.recall = SampleRecall(
+            seed, sample_buffer, sample_buffer_large, restarts_with_stage=buffer_restarts_with_stage
+        )
 
     progress_names = ("train/encoder/image", "train/encoder/kl_real", "train/encoder/kl_fake", "train/generator/cosine")
     training_only = ("generator",)
@@ -241,7 +240,7 @@ class Pioneer(LatentModel, AbstractAutoencoder):
 
             with torch.no_grad():
                 latents = self._latents(real, "encoder")
-                fake = self._recall(self._layout(self.generator(latents, now.phase, now.alpha)), now)
+                fake = self._layout(self.recall(self.generator(latents, now.phase, now.alpha), now))
             fake_codes = self._space.project(self.encoder(fake, now.phase, now.alpha))
             kl_fake = self._kl(fake_codes)
 
@@ -298,23 +297,6 @@ class Pioneer(LatentModel, AbstractAutoencoder):
         weight = self.weights.image if now.alpha < 1 else self.weights.image_stable
         return weight * (1.0 + max(0.0, (now.level_of_detail - 5) * self.weights.image_boost))
 
-    def _recall(self, fake: Images, now: GrowthState) -> Images:
-        """Some of the new samples exchanged for earlier ones of this resolution, once it has faded in."""
-        belongs_to = now.stage if self.buffer_restarts_with_stage else now.phase
-        if belongs_to != self._buffer_belongs_to:
-            self.buffer = SampleBuffer(self.buffer_capacities[now.resolution >= 256])
-            self._buffer_belongs_to = belongs_to
-        if now.alpha < 1 or self.buffer.capacity == 0:
-            return fake
-        whole_batch = distributed.gather(fake)
-        draws = distributed.IndexedRandom(self.seed, "train/buffer").uniform(
-            range(self.images_seen, self.images_seen + len(whole_batch)), 2
-        )
-        swap, slot = draws[:, 0] < 0.5, (draws[:, 1] * self.buffer.capacity).long()
-        mixed = self.buffer.exchange(whole_batch, swap, slot)
-        first = distributed.rank() * len(fake)
-        return self._layout(mixed[first : first + len(fake)])
-
     def _layout(self, images: Images) -> Images:
         return images.contiguous(memory_format=self.memory_format)
 
@@ -323,16 +305,9 @@ class Pioneer(LatentModel, AbstractAutoencoder):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the sample buffer."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[CHECKPOINT_KEY]["sample_buffer"] = {
-            "images": self.buffer.state(),
-            "belongs_to": self._buffer_belongs_to,
-        }
+        checkpoint[CHECKPOINT_KEY]["sample_buffer"] = self.recall.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the sample buffer back."""
         super().on_load_checkpoint(checkpoint)
-        saved = checkpoint[CHECKPOINT_KEY]["sample_buffer"]
-        self._buffer_belongs_to = saved["belongs_to"]
-        large = saved["images"] is not None and saved["images"].shape[-1] >= 256
-        self.buffer = SampleBuffer(self.buffer_capacities[large])
-        self.buffer.restore(saved["images"])
+        self.recall.restore(checkpoint[CHECKPOINT_KEY]["sample_buffer"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from latent_lab import distributed
+from latent_lab.growth import GrowthState
 from latent_lab.types import Images
 
 
@@ -60,3 +64,52 @@ class SampleBuffer:
     def restore(self, state: Tensor | None) -> None:
         """Takes over what `state` returned."""
         self.images = [] if state is None else list(state.unbind())
+
+
+class SampleRecall:
+    """The buffer as a growing model uses it: one for each resolution, in use once that has faded in.
+
+    Args:
+        seed: of the model.
+        capacity: images below 256 pixels; 0: none.
+        capacity_large: the same from 256 pixels on.
+        restarts_with_stage: whether every row of the schedule begins with an empty buffer, not only a new resolution.
+    """
+
+    def __init__(self, seed: int, capacity: int, capacity_large: int, *, restarts_with_stage: bool = False) -> None:
+        self.random = distributed.IndexedRandom(seed, "train/buffer")
+        self.capacities = (capacity, capacity_large)
+        self.restarts_with_stage = restarts_with_stage
+        self.buffer = SampleBuffer(capacity)
+        self._belongs_to = -1
+
+    def __call__(self, fake: Images, now: GrowthState) -> Images:
+        """Some of this rank's new samples exchanged for earlier ones of any rank.
+
+        Args:
+            fake: (n, C, R, R) of this rank, without gradient.
+            now: where training stands; draws depend on the images seen alone.
+        """
+        belongs_to = now.stage if self.restarts_with_stage else now.phase
+        if belongs_to != self._belongs_to:
+            self.buffer = SampleBuffer(self.capacities[now.resolution >= 256])
+            self._belongs_to = belongs_to
+        if now.alpha < 1 or self.buffer.capacity == 0:
+            return fake
+        whole_batch = distributed.gather(fake)
+        draws = self.random.uniform(range(now.images_seen, now.images_seen + len(whole_batch)), 2)
+        swap, slot = draws[:, 0] < 0.5, (draws[:, 1] * self.buffer.capacity).long()
+        mixed = self.buffer.exchange(whole_batch, swap, slot)
+        first = distributed.rank() * len(fake)
+        return mixed[first : first + len(fake)]
+
+    def state(self) -> dict[str, Any]:
+        """Plain data for the checkpoint."""
+        return {"images": self.buffer.state(), "belongs_to": self._belongs_to}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes over what `state` returned."""
+        self._belongs_to = state["belongs_to"]
+        large = state["images"] is not None and state["images"].shape[-1] >= 256
+        self.buffer = SampleBuffer(self.capacities[large])
+        self.buffer.restore(state["images"])

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latent_lab.growth import phase_of
+from latent_lab.growth import FIRST_RESOLUTION, phase_of
 from latent_lab.networks.layers import EqualizedConv2d, PixelNorm, SpectralConv2d
 from latent_lab.types import Images, Latents
 
@@ -114,7 +114,11 @@ class PioneerGenerator(nn.Module):
             latents: (N, D) unit rows.
             phase: number of blocks beyond the first.
             alpha: weight of the newest block against the block below it, in [0, 1].
+
+        Raises:
+            ValueError: if there are no blocks for this phase.
         """
+        check_phase(phase, len(self.blocks))
         features = self.blocks[0](latents[:, :, None, None])
         for number in range(1, phase):
             features = self.blocks[number](self._upsample(features, newest=False))
@@ -184,7 +188,17 @@ class PioneerEncoder(nn.Module):
             images: (N, C, R, R) with R = 4 * 2^phase.
             phase: as for the generator.
             alpha: as for the generator.
+
+        Raises:
+            ValueError: if there are no blocks for this phase, or the images are of another size.
         """
+        check_phase(phase, len(self.blocks))
+        side = FIRST_RESOLUTION * 2**phase
+        if images.shape[-2:] != (side, side):
+            raise ValueError(
+                f"images must be {side} x {side} pixels, as the network has grown so far, got "
+                f"{tuple(images.shape[-2:])}"
+            )
         features = self.from_rgb[phase](images)
         if phase > 0:
             features = F.avg_pool2d(self.blocks[phase](features), 2)
@@ -197,6 +211,19 @@ class PioneerEncoder(nn.Module):
         # The last block makes the code, whose batch moments need full precision.
         with torch.autocast(images.device.type, enabled=False):
             return self.blocks[0](_at_least_float(features)).flatten(1)
+
+
+def check_phase(phase: int, blocks: int) -> None:
+    """Nothing, once a network with blocks for this many resolutions reaches the phase.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not 0 <= phase < blocks:
+        raise ValueError(
+            f"the network ends at {FIRST_RESOLUTION * 2 ** (blocks - 1)} pixels, got phase {phase}, which would be "
+            f"{FIRST_RESOLUTION * 2**phase}: there are no such blocks, or they were never trained"
+        )
 
 
 def _at_least_float(values: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from latent_lab.growth import phase_of
-from latent_lab.networks.layers import EqualizedConv2d
+from latent_lab.networks.modulation import StyledConvolution
 from latent_lab.networks.pioneer import PioneerEncoder, PioneerGenerator, check_widths, published_widths
+from latent_lab.networks.strided import at_least_float
 from latent_lab.types import Images, Latents
 
 DecoderKind = Literal["classical", "adain"]
@@ -92,7 +93,8 @@ class AdaINDecoder(nn.Module):
     Block 0 works at 4 x 4 pixels: ones -> 3x3 convolution -> leaky ReLU -> AdaIN; the zeros around the ones are the
     only source of spatial variation. Every further block doubles the resolution: nearest upsampling -> convolution ->
     blur [1, 2, 1] -> leaky ReLU -> AdaIN -> convolution -> leaky ReLU -> AdaIN. A 1x1 convolution makes the image, with
-    linear output. It is the Automodulator's decoder without layer noise, for latents of the standard normal prior.
+    linear output. It is the Automodulator's decoder at a fixed size without layer noise, for latents of the standard
+    normal prior; its AdaIN has the biased deviation and starts without shift.
 
     Args:
         latent_dim: D.
@@ -107,10 +109,10 @@ class AdaINDecoder(nn.Module):
         super().__init__()
         widths = check_widths(widths or published_widths(latent_dim, resolution), resolution)
         self.first_width = widths[0]
-        self.blocks = nn.ModuleList([_StyledConvolution(widths[0], widths[0], latent_dim)])
+        self.blocks = nn.ModuleList([StyledConvolution(widths[0], widths[0], latent_dim)])
         for below, width in pairwise(widths):
-            self.blocks.append(_StyledConvolution(below, width, latent_dim, blur=True))
-            self.blocks.append(_StyledConvolution(width, width, latent_dim))
+            self.blocks.append(StyledConvolution(below, width, latent_dim, upsampling="nearest", blur=True))
+            self.blocks.append(StyledConvolution(width, width, latent_dim))
         self.to_rgb = nn.Conv2d(widths[-1], channels, 1)
 
     def forward(self, latents: Latents) -> Images:
@@ -118,61 +120,7 @@ class AdaINDecoder(nn.Module):
         features = latents.new_ones(len(latents), self.first_width, 4, 4)
         for block in self.blocks:
             features = block(features, latents)
-        images = self.to_rgb(features)
-        return images.to(torch.promote_types(images.dtype, torch.float32))
-
-
-class AdaIN(nn.Module):
-    """Adaptive instance normalisation (Huang and Belongie 2017): y = a (x - mean) / deviation + b.
-
-    Mean and deviation are those of each sample's feature map over its pixels (biased, with `epsilon` added to the
-    variance, so that constant maps are no division by zero); (a, b) is an affine function of the latent that starts
-    near (1, 0). The Automodulator's program has an unbiased deviation without epsilon and starts near (1, 1).
-
-    Args:
-        latent_dim: D.
-        channels: C of the feature maps.
-        epsilon: added to the variance.
-    """
-
-    def __init__(self, latent_dim: int, channels: int, epsilon: float = 1e-8) -> None:
-        super().__init__()
-        self.epsilon = epsilon
-        self.style = nn.Linear(latent_dim, 2 * channels)
-        nn.init.xavier_normal_(self.style.weight)
-        with torch.no_grad():
-            self.style.bias.copy_(torch.cat([torch.ones(channels), torch.zeros(channels)]))
-
-    def forward(self, features: Images, latents: Latents) -> Images:
-        """Features (N, C, H, W) with the statistics that the latents (N, D) ask for; float32 or wider."""
-        # The mean of a whole map, and the small deviation of a smooth one, are lost in half precision.
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
-        variance, mean = torch.var_mean(features, (2, 3), correction=0, keepdim=True)
-        scale, shift = self.style(latents)[:, :, None, None].chunk(2, dim=1)
-        return (features - mean) * (scale * (variance + self.epsilon).rsqrt()) + shift
-
-
-class _StyledConvolution(nn.Module):
-    """Convolution, leaky ReLU, AdaIN; upsampling before and blur after the convolution where the resolution doubles."""
-
-    kernel: Tensor
-
-    def __init__(self, inputs: int, outputs: int, latent_dim: int, *, blur: bool = False) -> None:
-        super().__init__()
-        self.upsamples = blur
-        self.convolution = EqualizedConv2d(inputs, outputs, 3, padding=1)
-        self.adain = AdaIN(latent_dim, outputs)
-        binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
-        self.register_buffer("kernel", torch.outer(binomial, binomial)[None, None], persistent=False)
-
-    def forward(self, features: Images, latents: Latents) -> Tensor:
-        if self.upsamples:
-            features = self.convolution(F.interpolate(features, scale_factor=2, mode="nearest"))
-            channels = features.shape[1]
-            features = F.conv2d(features, self.kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
-        else:
-            features = self.convolution(features)
-        return self.adain(F.leaky_relu(features, 0.2), latents)
+        return at_least_float(self.to_rgb(features))
 
 
 DECODERS: dict[DecoderKind, type[ClassicalDecoder | AdaINDecoder]] = {

@@ -53,6 +53,32 @@ def moment_kl(codes: Latents, *, direction: KlDirection = "qp", form: KlForm = "
     return per_dimension.mean()
 
 
+def nearest_neighbour_kl(codes: Latents) -> Scalar:
+    """KL(q||N(0, I)) of the batch's distribution q, whatever its shape, divided by D.
+
+    KL = cross-entropy - entropy. The cross-entropy with N(0, I) is the mean of |z|^2 / 2 + (D/2) ln 2 pi. The entropy
+    is Kozachenko and Leonenko's (1987): psi(N) - psi(1) + ln V_D + (D/N) sum_i ln r_i, with r_i the distance from z_i
+    to its nearest neighbour and V_D the volume of the unit ball. AGE's program means the same by `nonparam`, which
+    stops at an assertion, lacks the constants and counts the logarithms twice.
+
+    Args:
+        codes: (N, D) of the whole batch over all devices, N > 1.
+
+    Returns:
+        A scalar in nats per dimension. The unit sphere has no volume, so there it grows with N, and only differences
+        between batches of the same size mean something.
+    """
+    codes = codes if codes.dtype == torch.float64 else codes.float()
+    count, dim = codes.shape
+    squares = (codes[:, None] - codes[None]).square().sum(-1)
+    itself = torch.eye(count, dtype=torch.bool, device=codes.device)
+    nearest = squares.masked_fill(itself, torch.inf).amin(1).clamp_min(VARIANCE_FLOOR)
+    ball = 0.5 * dim * math.log(math.pi) - math.lgamma(0.5 * dim + 1)
+    entropy = float(digamma(count) - digamma(1)) + ball + 0.5 * dim * nearest.log().mean()
+    cross_entropy = 0.5 * codes.square().sum(1).mean() + 0.5 * dim * math.log(2 * math.pi)
+    return (cross_entropy - entropy) / dim
+
+
 def sphere_floor(dim: int, *, form: KlForm = "exact") -> float:
     """The least `moment_kl` (qp) of codes on the unit sphere: m = 0, v = 1/D.
 
@@ -72,12 +98,19 @@ def finite_batch_bias(batch_size: int) -> float:
     return 0.5 * (math.log(batch_size) - math.log(2) - float(digamma((batch_size - 1) / 2)))
 
 
-def clamp_gap(real_minus_fake: Scalar, margin: float | None) -> Scalar:
-    """Balanced Pioneer's margin: max(-margin, KL_real - KL_fake), in the same units; None leaves the gap alone.
+def clamp_gap(real_minus_fake: Scalar, margin: float | None, upper: float | None = None) -> Scalar:
+    """Balanced Pioneer's margin: min(upper, max(-margin, KL_real - KL_fake)), in the same units.
 
-    Where the margin holds, neither term gives a gradient.
+    Where an end holds, neither term gives a gradient.
+
+    Args:
+        real_minus_fake: the gap.
+        margin: at least 0; none: no lower end.
+        upper: none: no upper end. The Automodulator's program has margin / 2.
     """
-    return real_minus_fake if margin is None else real_minus_fake.clamp_min(-margin)
+    if margin is None and upper is None:
+        return real_minus_fake
+    return real_minus_fake.clamp(min=None if margin is None else -margin, max=upper)
 
 
 def latent_cosine(codes: Latents, latents: Latents) -> Scalar:
@@ -98,8 +131,14 @@ def mean_cosine(codes: Latents, latents: Latents) -> Scalar:
     return F.cosine_similarity(codes, latents, dim=1, eps=1e-12).mean()
 
 
-def image_distance(a: Images, b: Images, metric: Literal["l1", "l2"] = "l1") -> Scalar:
-    """Mean over all elements of |a - b| or (a - b)^2, images in [-1, 1]."""
+def image_distance(a: Images, b: Images, metric: Literal["l1", "l2", "cos"] = "l1") -> Scalar:
+    """Mean over all elements of |a - b| or (a - b)^2, images in [-1, 1]; or, as AGE's program has it, the cosine's.
+
+    `cos` is 2 - mean over all elements of (a/|a|) * (b/|b|), with lengths over the channels of each pixel, so it
+    compares hues and not brightness.
+    """
+    if metric == "cos":
+        return 2.0 - (F.normalize(a, dim=1, eps=1e-12) * F.normalize(b, dim=1, eps=1e-12)).mean()
     difference: Tensor = a - b
     return difference.abs().mean() if metric == "l1" else difference.square().mean()
 

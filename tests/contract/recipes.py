@@ -30,6 +30,16 @@ SMALL_GAN: dict[str, Any] = {
 }
 
 MODELS: dict[str, dict[str, Any]] = {
+    "AGE": {
+        "schedule": FIXED,
+        "latent_dim": 8,
+        "encoder_width": 8,
+        "generator_width": 8,
+        "encoder_plan": {"steps": 2, "match_x_final": 15.0, "final_from_kimg": 0.192},
+        "generator_plan": {"steps": 2, "match_x": 1.0, "match_z": 100.0},
+        "average_half_life_kimg": 0.1,
+        "seed": 11,
+    },
     "Pioneer": {
         "schedule": GROWTH,
         "latent_dim": 8,
@@ -41,6 +51,26 @@ MODELS: dict[str, dict[str, Any]] = {
         "gradient_through_power_iteration": True,
         "average_decay_per_step": 0.999,
         "seed": 4,
+    },
+    "Automodulator": {
+        "schedule": GROWTH,
+        "latent_dim": 8,
+        "sample_buffer": 16,
+        "robust_gradients": "accumulated",
+        "robust_growth": "scrambled",
+        "affine_follows_encoder": True,
+        "seed": 11,
+    },
+    "FlipAutomodulator": {
+        "schedule": GROWTH,
+        "latent_dim": 8,
+        "widths": [8, 8, 4],
+        "flip_block": 2,
+        "mapping_layers": 1,
+        "image_metric": "l1",
+        "generator_mixing_share": 0.4,
+        "sample_buffer": 16,
+        "seed": 12,
     },
     "GammaVAE": {
         "schedule": FIXED,
@@ -60,6 +90,27 @@ MODELS: dict[str, dict[str, Any]] = {
         "seed": 8,
     },
     "SplitVAE": {"schedule": FIXED, "latent_dim": 8, "base_dim": 8, "embedding_dim": 32, "max_width": 32, "seed": 5},
+    "StyleGAN": {
+        "schedule": GROWTH,
+        "latent_dim": 8,
+        "widths": [8, 8, 4],
+        "mapping_layers": 2,
+        "fused_from": 16,
+        "average_half_life_kimg": 0.1,
+        "seed": 13,
+    },
+    "WassersteinStyleGAN": {
+        "schedule": GROWTH,
+        "latent_dim": 8,
+        "widths": [8, 8, 4],
+        "mapping_layers": 1,
+        "constant_input": False,
+        "layer_noise": False,
+        "mixing_probability": 0.5,
+        "loss": "wasserstein",
+        "average_half_life_kimg": 0.1,
+        "seed": 14,
+    },
     "VAE": {
         "schedule": FIXED,
         "latent_dim": 8,
@@ -70,7 +121,11 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "WAE": {"schedule": FIXED, "latent_dim": 8, "decoder": "adain", "seed": 10},
 }
-CLASS_OF = {"BalancedPioneer": "Pioneer"}
+CLASS_OF = {
+    "BalancedPioneer": "Pioneer",
+    "FlipAutomodulator": "Automodulator",
+    "WassersteinStyleGAN": "StyleGAN",
+}
 
 
 def build_model(name: str) -> LatentModel:

@@ -10,7 +10,12 @@ import pytest
 import torch
 
 import latent_lab
-from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder, AbstractStochasticEncoder
+from latent_lab.latent.interfaces import (
+    AbstractAutoencoder,
+    AbstractDecoder,
+    AbstractLayeredDecoder,
+    AbstractStochasticEncoder,
+)
 from latent_lab.models import MODELS as REGISTERED
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import build, read_checkpoint
@@ -19,6 +24,7 @@ from tests.contract.recipes import CLASS_OF, MODELS, build_model, train
 TOTAL = 320  # images of the tiny schedules
 CLASSES = {name: REGISTERED[CLASS_OF.get(name, name)] for name in MODELS}
 AUTOENCODERS = sorted(name for name, model in CLASSES.items() if issubclass(model, AbstractAutoencoder))
+LAYERED = sorted(name for name, model in CLASSES.items() if issubclass(model, AbstractLayeredDecoder))
 WITH_A_BUFFER = sorted(name for name, options in MODELS.items() if "sample_buffer" in options)
 
 
@@ -60,6 +66,36 @@ def test_decode_gives_float_images_of_the_stated_resolution(name: str):
     images = model.decode(model.latent_space.sample(3, torch.Generator().manual_seed(0)))
     assert images.shape == (3, 3, model.resolution, model.resolution)
     assert images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("layered", LAYERED)
+def test_one_latent_for_all_layers_is_decoded_as_that_latent(layered: str):
+    model: Any = build_model(layered).eval()
+    latents = model.latent_space.sample(3, torch.Generator().manual_seed(0))
+    styles = latents.unsqueeze(1).expand(-1, model.num_layers, -1)
+    # Layers between a latent and its styles may round otherwise for another number of rows.
+    torch.testing.assert_close(model.decode_layers(styles), model.decode(latents), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layered", LAYERED)
+def test_layers_are_counted_from_the_coarsest_to_the_last_resolution(layered: str):
+    model: Any = build_model(layered)
+    assert len(model.layer_resolutions) == model.num_layers
+    assert list(model.layer_resolutions) == sorted(model.layer_resolutions)
+    assert model.layer_resolutions[-1] >= model.schedule.resolution
+
+
+@pytest.mark.parametrize("layered", LAYERED)
+@pytest.mark.parametrize("images", [0, 104, 304])
+def test_layers_up_to_the_present_resolution_count_and_those_above_do_nothing(layered: str, images: int):
+    model: Any = build_model(layered).eval()
+    model.images_seen = images
+    rng = torch.Generator().manual_seed(0)
+    latents, other = model.latent_space.sample(2, rng), model.latent_space.sample(2, rng)
+    expected = model.decode_layers(model.styles(rest=latents))
+    for layer, pixels in enumerate(model.layer_resolutions):
+        changed = model.decode_layers(model.styles(layers={layer: other}, rest=latents))
+        assert torch.equal(changed, expected) == (pixels > model.resolution)
 
 
 @pytest.mark.parametrize("autoencoder", AUTOENCODERS)

@@ -22,6 +22,15 @@ def _codes() -> torch.Tensor:
     return torch.randn(8, 5, generator=rng, dtype=torch.float64) * 0.3 + 0.1
 
 
+def _penalty(local: torch.Tensor) -> torch.Tensor:
+    """Mean squared slope of scores that depend on the whole batch."""
+    first = distributed.rank() * len(local)
+    whole_batch = distributed.gather(local)
+    scores = (local.sin() * whole_batch.square().mean(0)).sum(1) + whole_batch.pow(3).sum(1)[first : first + len(local)]
+    (slope,) = torch.autograd.grad(scores.sum(), local, create_graph=True)
+    return slope.square().sum(1).mean()
+
+
 def _process(rank: int, port: int, results: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS)
@@ -33,6 +42,11 @@ def _process(rank: int, port: int, results: str) -> None:
     divergence = moment_kl(gathered)
     divergence.backward()
     result["kl"], result["gradient"] = divergence.detach(), local.grad
+
+    local = _codes().chunk(RANKS)[rank].clone().requires_grad_()
+    penalty = _penalty(local)
+    (gradient,) = torch.autograd.grad(penalty, local)
+    result["penalty"], result["penalty_gradient"] = penalty.detach(), gradient
 
     # Rank 0 holds indices 4, 0, 2, 2; rank 1 holds 1, 2 and 4 with other values, or nothing.
     index = torch.tensor([[4, 0, 2, 2], [1, 2, 4, 3]][rank])
@@ -86,6 +100,15 @@ def test_the_mean_over_ranks_of_the_gradients_is_that_of_one_process(results: li
     # Each parameter's gradient is averaged over ranks, so each rank's part counts once for every W ranks.
     ours = torch.cat([result["gradient"] for result in results]) / RANKS
     torch.testing.assert_close(ours, codes.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_gathered_rows_can_be_differentiated_twice(results: list[dict]) -> None:
+    codes = _codes().requires_grad_()
+    penalty = _penalty(codes)
+    (gradient,) = torch.autograd.grad(penalty, codes)
+    torch.testing.assert_close(torch.stack([r["penalty"] for r in results]).mean(), penalty.detach())
+    ours = torch.cat([result["penalty_gradient"] for result in results]) / RANKS
+    torch.testing.assert_close(ours, gradient, rtol=1e-12, atol=1e-14)
 
 
 def test_ragged_rows_are_ordered_and_duplicates_dropped_on_every_rank(results: list[dict]) -> None:

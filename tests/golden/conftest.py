@@ -35,6 +35,12 @@ def latent_golden(shared: Path) -> Callable[[str], Arrays]:
 
 
 @pytest.fixture(scope="session")
+def automodulator_golden(shared: Path) -> Callable[[str], Arrays]:
+    """Reads a file of golden/automodulator as tensors."""
+    return _reader(shared / "golden" / "automodulator")
+
+
+@pytest.fixture(scope="session")
 def our_name() -> Callable[[str, str], str]:
     """Translates a published name: ("E", "progression.7.conv.0.conv.weight_orig") -> "blocks.1.0.weight".
 

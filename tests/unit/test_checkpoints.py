@@ -1,4 +1,4 @@
-"""The checkpoints that come with the project, each with its facts in the manifest."""
+"""The checkpoints that come with the project and those that others publish, each with its facts in the manifest."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import pytest
 import torch
 
 import latent_lab
+from latent_lab.importers import FORMATS
+from latent_lab.models import MODELS
 from latent_lab.models.base import CHECKPOINT_KEY
-from latent_lab.models.loading import read_checkpoint, read_manifest
+from latent_lab.models.loading import import_command, is_shipped, load, read_checkpoint, read_manifest
 from latent_lab.shipped import shipped_folder
 
 FOLDER = shipped_folder("checkpoints")
-MANIFEST = read_manifest()
+MANIFEST = {name: entry for name, entry in read_manifest().items() if is_shipped(entry)}
+PUBLISHED = {name: entry for name, entry in read_manifest().items() if not is_shipped(entry)}
 MEGABYTE = 2**20
 
 
@@ -55,3 +58,60 @@ def test_a_file_holds_no_state_of_training_and_no_folder_of_a_machine(name: str)
     content = read_checkpoint(name)
     assert set(content) == {"state_dict", CHECKPOINT_KEY}
     assert not [value for value in content[CHECKPOINT_KEY]["data"]["init_args"].values() if str(value).startswith("/")]
+
+
+# Published by others
+
+
+@pytest.fixture(params=sorted(PUBLISHED))
+def published(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_every_published_file_is_listed():
+    assert {entry["importer"] for entry in PUBLISHED.values()} == {
+        "pioneer",
+        "balanced_pioneer",
+        "automodulator",
+        "age_modules",
+        "attribute_delta",
+        "stylegan_tf",
+    }
+    assert sum(len(entry["files"]) for entry in PUBLISHED.values()) == 5 + 2 * 2 + 5 + 3 * 2 + 5 + 2 * 6
+
+
+def test_a_published_entry_says_where_it_is_on_which_terms_and_how_it_is_imported(published: str):
+    entry: dict[str, Any] = PUBLISHED[published]
+    for fact in ("summary", "page", "licence", "importer", "becomes"):
+        assert entry[fact], fact
+    assert entry["page"].startswith("https://")
+    assert entry["becomes"].endswith(FORMATS[entry["importer"]].suffix)
+    for file in entry["files"]:
+        assert file.get("url", "https://").startswith("https://")
+        assert len(file.get("sha256", 64 * "0")) == 64
+        assert len(file.get("md5", 32 * "0")) == 32
+
+
+def test_a_published_model_has_its_configuration_and_every_number_its_protocol(published: str):
+    entry: dict[str, Any] = PUBLISHED[published]
+    if entry["importer"] == "attribute_delta":
+        return
+    assert entry["model"] in MODELS
+    if published not in ("stylegan_lsun_cats256", "stylegan_lsun_cars512"):  # trained as bedrooms are
+        assert (FOLDER.parent / "configs" / entry["config"]).is_file()
+    assert entry["data"]
+    assert entry["resolution"] in (32, 64, 128, 256, 512, 1024)
+    assert ("numbers" in entry) == ("protocol" in entry)
+
+
+def test_loading_a_published_name_says_how_to_get_it_in_one_sentence(published: str):
+    with pytest.raises(
+        FileNotFoundError, match=rf"^{published} was published by others and does not come with"
+    ) as error:
+        load(published)
+    message = str(error.value)
+    assert "\n" not in message
+    assert f"`{import_command(PUBLISHED[published])}`" in message
+    by_program = all("url" in file for file in PUBLISHED[published]["files"])
+    assert (f"`latent-lab download {published} --out DIR`" in message) == by_program
+    assert (PUBLISHED[published]["page"] in message) == (not by_program)

@@ -108,6 +108,14 @@ def test_resizing_follows_pillows_bicubic_filter(resolution: int) -> None:
     )
 
 
+def test_bilinear_resizing_is_pillows_antialiased_filter() -> None:
+    picture = noise(1, 1, 22, 22) * 0.5
+    expected = Image.fromarray(picture[0, 0].numpy()).resize((8, 8), Image.Resampling.BILINEAR)
+    resized = images.resize(picture, 8, "bilinear")
+    # Float32 sums in another order.
+    torch.testing.assert_close(resized[0, 0], torch.from_numpy(np.asarray(expected)), rtol=0, atol=2e-6)
+
+
 def test_resizing_stays_in_range() -> None:
     edges = torch.ones(1, 1, 8, 8)
     edges[..., ::2, :] = -1

@@ -4,6 +4,9 @@ For two latents a, b and a share t: d(G(p(t)), G(p(t + eps))) / eps², where p i
 d a perceptual distance. `full` draws t from [0, 1), `end` takes t = 0. The reported number is the mean of what lies
 between the 1st and the 99th percentile over pairs. Units: perceptual distance per squared share of the path.
 
+StyleGAN's program takes great circles in Z and straight lines in W, reduces pictures above 256 pixels, and draws the
+layers' noise anew for every batch, the same for all its pictures; decoders here have one noise for all pictures.
+
 The published step of 1e-4 divides differences near float32's resolution by 1e-8: other batch sizes or devices round
 differently and move single numbers by about 1e-4 of their value.
 """
@@ -14,11 +17,15 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from latent_lab.latent.interfaces import AbstractDecoder
-from latent_lab.types import Images, Latents, Scores
+from latent_lab.types import Images, Latents, OtherImages, Scores
+
+LARGEST_COMPARED = 256
+"""Pixels per side above which StyleGAN's program reduces what is compared."""
 
 
 def crop_face(images: Images) -> Float[Tensor, "N C H//2 W//2"]:
@@ -33,6 +40,14 @@ def crop_face(images: Images) -> Float[Tensor, "N C H//2 W//2"]:
         raise ValueError(f"the face crop needs a height that is a multiple of 8 pixels, got {height}")
     c = height // 8
     return images[:, :, 3 * c : 7 * c, 2 * c : 6 * c]
+
+
+def reduce_for_comparison(images: Images) -> OtherImages:
+    """Images of 512, 1024 ... pixels as 256 by means of blocks, as StyleGAN's program does after the crop; smaller ones
+    as they are.
+    """
+    factor = images.shape[-1] // LARGEST_COMPARED
+    return F.avg_pool2d(images, factor) if factor > 1 else images
 
 
 def path_distances(
@@ -55,7 +70,7 @@ def path_distances(
         b: (N, D) ends.
         t: (N,) shares in [0, 1].
         epsilon: length of a step, published: 1e-4.
-        crop: whether only the middle of the face is compared.
+        crop: whether only the middle of the face is compared, as published for all images, also where there is no face.
     """
     space = decoder.latent_space
     with torch.autocast(a.device.type, enabled=False):
@@ -64,7 +79,7 @@ def path_distances(
         pictures = decoder.decode(steps).float()
         if crop:
             pictures = crop_face(pictures)
-        here, there = pictures.chunk(2)
+        here, there = reduce_for_comparison(pictures).chunk(2)
         return distance(here, there).double() / epsilon**2
 
 

@@ -16,6 +16,8 @@ from latent_lab.analyses.evaluate import count_name
 from latent_lab.growth import GrowthState
 from latent_lab.metrics.functional import frechet_distance, moments
 from latent_lab.networks.features import find_extractor
+from tests.unit.analyses.layered_toys import ToyLayeredDecoder
+from tests.unit.analyses.mapped_toys import ToyMappedDecoder
 from tests.unit.analyses.toys import Noise, ToyAutoencoder, ToyDecoder
 
 SMALL = Evaluate(
@@ -32,6 +34,31 @@ SMALL = Evaluate(
 
 def evaluate(analysis: Evaluate = SMALL, resolution: int = 16, reference: int = 50) -> Result:
     return analysis(ToyAutoencoder(resolution), HeldOut(Noise(30, seed=1), Noise(reference)))
+
+
+def test_names_state_how_samples_were_chosen() -> None:
+    chosen = dataclasses.replace(SMALL, metrics=("fd", "kd", "swd"), keep_percent=25)
+    result = evaluate(chosen)
+    assert set(result.numbers) == {
+        "fd_random_40_keep25",
+        "kd_random_40_keep25",
+        "kd_random_40_keep25_standard_error",
+        "swd_12_keep25",
+        "swd_12_keep25_at_16px",
+        "rec_fd_random_20",
+        "rec_swd_20",
+    }
+    assert result.protocol["kept"].startswith("2 of every 8")
+    other_groups = dataclasses.replace(chosen, metrics=("fd",), group=4)
+    assert "fd_random_40_keep25_of4" in evaluate(other_groups).numbers
+
+
+def test_mixtures_of_two_latents_need_layers_and_have_a_name_of_their_own() -> None:
+    mixed = dataclasses.replace(SMALL, metrics=("fd",), mix_at_layer=1)
+    with pytest.raises(TypeError, match="evaluate with mix_at_layer needs a model with decode_layers"):
+        evaluate(mixed)
+    result = mixed(ToyLayeredDecoder(), HeldOut(Noise(30, seed=1), Noise(50)))
+    assert set(result.numbers) == {"fd_random_40_mix1"}
 
 
 def test_names_state_what_was_measured_by_what() -> None:
@@ -123,6 +150,7 @@ CHANGES: dict[str, Any] = {
     "metrics": ("fd",),
     "path_sampling": "full",
     "path_epsilon": 0.3,
+    "keep_percent": 50,
 }
 
 
@@ -133,7 +161,8 @@ def test_an_option_changes_the_numbers(option: str, usual: Result) -> None:
 
 
 def test_the_remaining_options_are_covered_by_name() -> None:
-    elsewhere = {"batch_size", "columns", "num_pictures", "face_crop", "download", "resize"}
+    elsewhere = {"batch_size", "columns", "num_pictures", "face_crop", "download", "resize", "group", "mix_at_layer"}
+    elsewhere |= {"path_space"}
     weights = {"extractor", "extractor_path", "perceptual", "perceptual_path"}
     assert {option.name for option in dataclasses.fields(Evaluate)} == set(CHANGES) | elsewhere | weights
 
@@ -149,6 +178,22 @@ def test_picture_options_change_the_sheets(change: dict[str, int], usual: Result
     changed = evaluate(dataclasses.replace(SMALL, metrics=("rmse",), **change)).pictures
     assert set(usual.pictures) == set(changed) == {"samples", "reconstructions"}
     assert usual.pictures["samples"].shape != changed["samples"].shape
+
+
+@pytest.mark.parametrize("sampling", ["end", "full"])
+def test_paths_through_w_are_those_through_z_where_the_mapping_is_affine(sampling: str) -> None:
+    # Float32 pictures of nearby latents are told apart only after long steps.
+    paths = dataclasses.replace(SMALL, metrics=("ppl",), path_sampling=sampling, path_epsilon=0.1)
+    source = HeldOut(Noise(30, seed=1), Noise(50))
+    through_z = paths(ToyMappedDecoder(), source).numbers
+    through_w = dataclasses.replace(paths, path_space="w")(ToyMappedDecoder(), source).numbers
+    assert set(through_z) == {f"ppl_z_{sampling}_random_l2"}
+    assert through_w == {f"ppl_w_{sampling}_random_l2": pytest.approx(*through_z.values(), rel=1e-3)}
+
+
+def test_paths_through_w_need_a_model_that_maps_its_latents() -> None:
+    with pytest.raises(TypeError, match=r"evaluate with path_space w needs a model with .* a StyleGAN"):
+        evaluate(dataclasses.replace(SMALL, path_space="w"))
 
 
 def test_face_crop_is_used_from_64_pixels_on_and_shows_in_the_name() -> None:
@@ -188,6 +233,7 @@ def test_download_reaches_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("metrics", ("fid",), "metrics must be some of fd, kd, lpips, rmse, ppl, swd, got fid"),
         ("metrics", (), "got none"),
+        ("path_space", "z", "path_space must be own or w, got 'z'"),
         ("path_sampling", "middle", "path_sampling must be end or full"),
         ("resize", "torch", "resize must be clean or tf1"),
         ("path_epsilon", 0.0, "path_epsilon must be positive"),

@@ -58,6 +58,14 @@ def test_reconstruct_takes_a_single_image(latent_lab, checkpoint, photos):
     assert latent_lab("reconstruct", "--ckpt", checkpoint, "--images", photos / "a.png", "--out", "o").code == 0
 
 
+def test_restore_takes_a_list_of_damages(latent_lab, checkpoint, photos, folder):
+    words = ["--images", photos, "--damages", "left,noise:0.1", "--out", "o"]
+    outcome = latent_lab("restore", "--ckpt", checkpoint, *words)
+    assert outcome.code == 0, outcome.error
+    assert "mse_noise_0.1_damaged_input" in outcome.out
+    assert (folder / "o" / "restorations.png").is_file()
+
+
 def test_interpolate_is_between_samples_unless_images_are_given(latent_lab, checkpoint, photos, folder):
     latent_lab("interpolate", "--ckpt", checkpoint, "--pairs", "1", "--out", "samples")
     latent_lab("interpolate", "--ckpt", checkpoint, "--pairs", "1", "--images", photos, "--out", "images")

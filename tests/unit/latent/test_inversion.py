@@ -237,6 +237,13 @@ def test_wrappers_change_modes_and_devices_with_their_decoder():
     assert model.to(torch.float64).decoder.matrix.dtype == torch.float64
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_wrappers_begin_in_the_mode_of_their_decoder(training: bool):
+    decoder = Linear(Gaussian(3)).train(training)
+    wrappers = (Inverted(decoder), Recoded(decoder, lambda images: images.flatten(1)[:, :3]))
+    assert [wrapper.training for wrapper in wrappers] == [training, training]
+
+
 # Bad input
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latent_lab.latent.spaces import AbstractLatentSpace, Empirical, Gaussian, Hypersphere
+from latent_lab.latent.spaces import AbstractLatentSpace, Empirical, Gaussian, GaussianDirections, Hypersphere
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -20,7 +20,7 @@ def points(space: AbstractLatentSpace, n: int, seed: int = 0) -> Tensor:
 
 
 EXAMPLES = torch.randn(50, 6, generator=rng(9))
-SPACES = [Gaussian(6), Hypersphere(6), Empirical(EXAMPLES)]
+SPACES = [Gaussian(6), Hypersphere(6), GaussianDirections(6), Empirical(EXAMPLES)]
 every_space = pytest.mark.parametrize("space", SPACES, ids=repr)
 
 
@@ -195,6 +195,27 @@ def test_gradients_of_a_path_are_finite_at_equal_points() -> None:
     a = points(space, 3).requires_grad_()
     space.interpolate(a, a.detach().clone(), 0.5).sum().backward()
     assert a.grad.isfinite().all()
+
+
+# Directions
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
+def test_paths_of_directions_are_great_circles_on_which_lengths_change_evenly(t: float) -> None:
+    space, sphere = GaussianDirections(6), Hypersphere(6)
+    a, b = points(space, 10, 1), points(space, 10, 2)
+    path = space.interpolate(a, b, t)
+    expected = sphere.interpolate(sphere.project(a), sphere.project(b), t)
+    torch.testing.assert_close(sphere.project(path), expected, rtol=0, atol=1e-12)
+    lengths = torch.lerp(a.norm(dim=1), b.norm(dim=1), t)
+    torch.testing.assert_close(path.norm(dim=1), lengths, rtol=0, atol=1e-12)
+
+
+def test_distances_of_directions_are_angles_whatever_the_lengths() -> None:
+    space = GaussianDirections(2)
+    a, b = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 0.5]])
+    assert space.distance(a, b).item() == pytest.approx(math.pi / 2)
+    assert space.distance(a, 7 * a).item() == 0
 
 
 # Empirical

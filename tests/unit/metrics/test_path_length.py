@@ -7,7 +7,7 @@ import torch
 from latent_lab.latent.interfaces import AbstractDecoder
 from latent_lab.latent.spaces import AbstractLatentSpace, Gaussian, Hypersphere
 from latent_lab.metrics import PathLength
-from latent_lab.metrics.functional import crop_face, path_distances, trimmed_mean
+from latent_lab.metrics.functional import crop_face, path_distances, reduce_for_comparison, trimmed_mean
 
 
 class Linear(AbstractDecoder):
@@ -76,6 +76,15 @@ def test_face_crop_takes_the_published_rows_and_columns() -> None:
 def test_the_crop_of_an_odd_height_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 8 pixels, got 30"):
         crop_face(torch.zeros(1, 3, 30, 30))
+
+
+@pytest.mark.parametrize(("pixels", "compared"), [(8, 8), (256, 256), (512, 256), (1024, 256)])
+def test_pictures_above_256_pixels_are_reduced_by_means_of_blocks(pixels: int, compared: int) -> None:
+    columns = torch.arange(float(pixels)).expand(1, 3, pixels, pixels) / pixels
+    reduced = reduce_for_comparison(columns)
+    assert reduced.shape == (1, 3, compared, compared)
+    block = pixels // compared
+    assert reduced[0, 0, 0, 1].item() == pytest.approx((block + (block - 1) / 2) / pixels)
 
 
 def test_the_metric_averages_over_pairs_whatever_the_batches() -> None:

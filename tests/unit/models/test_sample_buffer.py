@@ -115,22 +115,22 @@ def model(**options: object) -> Pioneer:
 def recall(pioneer: Pioneer, images_seen: int, *numbers: float) -> list[float]:
     pioneer.images_seen = images_seen
     now = pioneer.now
-    return pioneer._recall(pictures(*numbers, resolution=now.resolution), now)[:, 0, 0, 0].tolist()
+    return pioneer.recall(pictures(*numbers, resolution=now.resolution), now)[:, 0, 0, 0].tolist()
 
 
 def test_the_buffer_waits_until_a_resolution_has_faded_in() -> None:
     pioneer = model()
     recall(pioneer, 400, 1.0, 2.0)
-    assert pioneer.buffer.images == []
+    assert pioneer.recall.buffer.images == []
     recall(pioneer, 500, 1.0, 2.0)
-    assert len(pioneer.buffer.images) == 2
+    assert len(pioneer.recall.buffer.images) == 2
 
 
 def test_the_buffer_is_emptied_when_a_new_resolution_begins() -> None:
     pioneer = model()
     recall(pioneer, 600, 1.0, 2.0)
     recall(pioneer, 2000, 3.0, 4.0)
-    assert pioneer.buffer.images == []
+    assert pioneer.recall.buffer.images == []
 
 
 @pytest.mark.parametrize(("restarts", "kept"), [(False, 4), (True, 2)])
@@ -138,7 +138,7 @@ def test_a_row_that_changes_the_margin_alone_empties_the_buffer_only_on_demand(r
     pioneer = model(buffer_restarts_with_stage=restarts)
     recall(pioneer, 600, 1.0, 2.0)
     recall(pioneer, 1000, 3.0, 4.0)
-    assert len(pioneer.buffer.images) == kept
+    assert len(pioneer.recall.buffer.images) == kept
 
 
 def test_about_half_of_the_samples_are_exchanged_from_every_slot() -> None:
@@ -163,8 +163,8 @@ def test_draws_depend_on_the_position_alone() -> None:
 
 def test_large_images_have_a_smaller_buffer() -> None:
     pioneer = Pioneer(GrowthSchedule([Stage(256, 1.0, 4)]), latent_dim=2, sample_buffer_large=1)
-    pioneer._recall(torch.zeros(2, 3, 256, 256), pioneer.now)
-    assert len(pioneer.buffer.images) == 1
+    pioneer.recall(torch.zeros(2, 3, 256, 256), pioneer.now)
+    assert len(pioneer.recall.buffer.images) == 1
 
 
 def test_the_buffer_survives_a_checkpoint() -> None:

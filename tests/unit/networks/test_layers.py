@@ -100,6 +100,16 @@ def test_converging_at_once_gives_the_largest_singular_value() -> None:
     torch.testing.assert_close(sigma(layer), exact_sigma(layer), rtol=1e-5, atol=0)
 
 
+def test_without_a_number_of_iterations_convergence_is_exact_however_close_the_singular_values_are() -> None:
+    layer = SpectralConv2d(6, 8, 3)
+    left, _, right = torch.linalg.svd(layer.weight.detach().flatten(1), full_matrices=False)
+    values = torch.tensor([1.0, 0.999, *[0.5] * 6])
+    with torch.no_grad():
+        layer.weight.copy_((left * values @ right).view_as(layer.weight))
+    layer.converge()
+    assert torch.dot(layer.u, left[:, 0]).abs().item() == pytest.approx(1, abs=1e-5)
+
+
 def test_sigma_is_never_above_the_largest_singular_value_and_never_falls() -> None:
     layer = SpectralConv2d(6, 8, 3)
     history = []

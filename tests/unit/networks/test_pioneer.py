@@ -269,3 +269,15 @@ def test_an_untrained_spectral_generator_is_nearly_constant() -> None:
     with torch.no_grad():
         deviation = images(codes, 0).std(0).mean()
     assert 3e-4 < deviation < 6e-3
+
+
+def test_a_phase_without_blocks_is_refused_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"ends at 8 pixels, got phase 2, which would be 16: there are no such blocks"):
+        PioneerGenerator(4, 8)(torch.ones(2, 4), 2)
+    with pytest.raises(ValueError, match=r"ends at 8 pixels, got phase 2"):
+        PioneerEncoder(4, 8)(torch.ones(2, 3, 16, 16), 2)
+
+
+def test_images_of_another_size_are_refused_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"must be 8 x 8 pixels, as the network has grown so far, got \(16, 16\)"):
+        PioneerEncoder(4, 16)(torch.ones(2, 3, 16, 16), 1)

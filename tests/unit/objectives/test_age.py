@@ -194,6 +194,26 @@ def test_where_the_margin_holds_there_is_no_gradient(gap: float, gradient: float
     assert value.grad.item() == gradient
 
 
+@pytest.mark.parametrize(
+    ("gap", "margin", "upper", "expected", "gradient"),
+    [
+        (0.2, 0.05, 0.025, 0.025, 0.0),
+        (0.01, 0.05, 0.025, 0.01, 1.0),
+        (-0.3, 0.05, 0.025, -0.05, 0.0),
+        (-0.3, None, 0.025, -0.3, 1.0),
+        (0.2, None, 0.025, 0.025, 0.0),
+    ],
+)
+def test_an_upper_end_bounds_the_gap_above(
+    gap: float, margin: float | None, upper: float, expected: float, gradient: float
+) -> None:
+    value = torch.tensor(gap, requires_grad=True)
+    clamped = age.clamp_gap(value, margin, upper=upper)
+    clamped.backward()
+    assert clamped.item() == pytest.approx(expected)
+    assert value.grad.item() == gradient
+
+
 # Distances
 
 
@@ -234,3 +254,58 @@ def test_latent_distances_are_means_over_all_elements(metric: str, expected: flo
 def test_the_default_latent_distance_is_the_cosine() -> None:
     a, b = codes(seed=1), codes(seed=2)
     assert torch.equal(age.latent_distance(a, b), age.latent_cosine(a, b))
+
+
+# Images by the cosine
+
+
+def test_image_cosine_compares_hues_pixel_by_pixel() -> None:
+    a = torch.rand(2, 3, 4, 4, generator=rng()) + 0.1
+    # Mean over elements: one unit of cosine counts a third.
+    assert age.image_distance(a, 0.2 * a, "cos").item() == pytest.approx(2 - 1 / 3)
+    assert age.image_distance(a, -a, "cos").item() == pytest.approx(2 + 1 / 3)
+
+
+# The divergence by nearest neighbours
+
+
+@pytest.mark.parametrize("a", [0.3, 2.0])
+def test_nearest_neighbour_divergence_of_two_codes(a: float) -> None:
+    two = torch.tensor([[a], [-a]], dtype=torch.float64)
+    # psi(2) - psi(1) = 1; the unit ball of the line has length 2.
+    expected = a**2 / 2 + math.log(2 * math.pi) / 2 - (1 + math.log(2) + math.log(2 * a))
+    assert age.nearest_neighbour_kl(two).item() == pytest.approx(expected, rel=1e-13)
+
+
+def test_nearest_neighbour_divergence_of_normal_codes_is_the_exact_one() -> None:
+    sample = torch.randn(1000, 3, generator=rng(), dtype=torch.float64) * 0.5 + 1.0
+    exact = (0.25 + 1) / 2 - math.log(0.5) - 0.5
+    # The entropy's standard error is pi / sqrt(6 N) / D = 0.014, the cross-entropy's 0.01.
+    assert age.nearest_neighbour_kl(sample).item() == pytest.approx(exact, abs=0.05)
+
+
+def test_nearest_neighbours_see_a_shape_that_moments_do_not() -> None:
+    square = 2 * torch.rand(1000, 2, generator=rng(), dtype=torch.float64) - 1
+    exact = 1 / 6 + math.log(2 * math.pi) / 2 - math.log(2)
+    # As above, and neighbours that are missing beyond the border add about 0.01.
+    assert age.nearest_neighbour_kl(square).item() == pytest.approx(exact, abs=0.05)
+    assert age.moment_kl(square).item() < exact - 0.1
+
+
+def test_nearest_neighbour_divergence_is_the_same_in_every_orthogonal_basis() -> None:
+    sample = codes(20, 4)
+    turned = sample @ torch.linalg.qr(torch.randn(4, 4, generator=rng(), dtype=torch.float64)).Q
+    value = age.nearest_neighbour_kl(sample)
+    torch.testing.assert_close(age.nearest_neighbour_kl(turned[torch.randperm(20, generator=rng())]), value)
+
+
+def test_gradient_of_the_nearest_neighbour_divergence_agrees_with_finite_differences() -> None:
+    assert torch.autograd.gradcheck(age.nearest_neighbour_kl, codes().requires_grad_(), atol=1e-8)
+
+
+def test_equal_codes_have_a_finite_nearest_neighbour_divergence_and_gradient() -> None:
+    collapsed = torch.full((4, 3), 0.5, requires_grad=True)
+    value = age.nearest_neighbour_kl(collapsed)
+    value.backward()
+    assert value.isfinite()
+    assert collapsed.grad.isfinite().all()

@@ -1,0 +1,179 @@
+"""Attribute directions: the mean code of images with an attribute minus that of images without it.
+
+    delta = mean(encode(with)) - mean(encode(without))
+
+(Heljakka et al., ACCV 2018, and the Automodulator, NeurIPS 2020). The two sets are exemplars: a few dozen images,
+chosen by a label, or two folders. A direction may also come from a file.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from latent_lab.analyses.feeding import batches, real_images
+from latent_lab.analyses.label_regression import all_labels, are_binary
+from latent_lab.distributed import IndexedRandom
+from latent_lab.latent.interfaces import AbstractAutoencoder
+from latent_lab.types import ImageBatch, ImageSource
+
+Direction = Float[Tensor, "1 D"]
+
+
+@dataclass(frozen=True)
+class Exemplars:
+    """Images to be edited together with two sets of others, with and without an attribute; itself an image source."""
+
+    images: ImageSource
+    present: ImageSource
+    """With the attribute."""
+    absent: ImageSource
+    """Without it."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Of the images to be edited."""
+        return self.images.label_names
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Of the images to be edited."""
+        return self.images.recipe
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: Sequence[int], resolution: int) -> ImageBatch:
+        """Images to be edited."""
+        return self.images.batch(indices, resolution)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Places of exemplars in a labelled source."""
+
+    present: list[int]
+    absent: list[int]
+    rule: str
+    """What was called with and without, in words."""
+    differences: Mapping[str, float]
+    """Mean of each known label over those with minus that over those without: what the sets differ in besides."""
+
+
+def choose_exemplars(source: ImageSource, label: str, num: int, seed: int, quantile: float = 0.25) -> Chosen:
+    """Exemplars by a label, drawn without replacement from the images to which each side of the rule applies.
+
+    A yes or no divides by itself; of other numbers the highest and the lowest share are taken.
+
+    Args:
+        source: labelled images.
+        label: name.
+        num: how many of each; fewer if there are not so many.
+        seed: of the draw, which depends on the label and the side, too.
+        quantile: share of the known images that counts as high, and as low, in (0, 0.5].
+
+    Raises:
+        ValueError: if there is no such label or one side is empty.
+    """
+    labels = all_labels(source)
+    if label not in source.label_names:
+        raise ValueError(f"these images have no label {label}: there are {', '.join(source.label_names)}")
+    values = labels[:, source.label_names.index(label)]
+    known = values[~values.isnan()]
+    if len(known) == 0:
+        raise ValueError(f"label {label} is unknown for all {len(source)} images: choose another")
+    if are_binary(values[:, None]).item():
+        is_high, is_low, rule = values == 1, values == 0, f"{label} = 1 against 0"
+    else:
+        low, high = (known.double().quantile(share).item() for share in (quantile, 1.0 - quantile))
+        # Where most values are equal, both bounds may be that value, which then counts as low.
+        is_high = values >= high if high > low else values > high
+        is_low = values <= low
+        rule = f"{label} {'from' if high > low else 'above'} {high:.6g} on against up to {low:.6g}"
+    sides = {"with": is_high, "without": is_low}
+    drawn: dict[str, list[int]] = {}
+    for side, applies in sides.items():
+        places = applies.nonzero()[:, 0]
+        if len(places) == 0:
+            raise ValueError(f"label {label} is the same for all images, so none is {side} it: choose another")
+        rng = IndexedRandom(seed, f"edit/exemplars/{label}/{side}").generator(0)
+        drawn[side] = places[torch.randperm(len(places), generator=rng)[:num]].tolist()
+    gaps = labels[drawn["with"]].nanmean(0) - labels[drawn["without"]].nanmean(0)
+    differences = {
+        name: gap for name, gap in zip(source.label_names, gaps.tolist(), strict=True) if not math.isnan(gap)
+    }
+    return Chosen(drawn["with"], drawn["without"], rule, differences)
+
+
+def difference_of_means(
+    model: AbstractAutoencoder,
+    present: tuple[ImageSource, Sequence[int]],
+    absent: tuple[ImageSource, Sequence[int]],
+    batch_size: int = 64,
+) -> Direction:
+    """Delta = mean(encode(with)) - mean(encode(without)), (1, D), as printed: not of unit length, not projected.
+
+    Args:
+        model: on its device.
+        present: images with the attribute: a source and places in it.
+        absent: images without it.
+        batch_size: images at a time.
+    """
+    return _mean_code(model, *present, batch_size) - _mean_code(model, *absent, batch_size)
+
+
+def _mean_code(model: AbstractAutoencoder, source: ImageSource, places: Sequence[int], batch_size: int) -> Direction:
+    codes = [
+        model.encode(real_images(model, source, [places[i] for i in piece])).double()
+        for piece in batches(range(len(places)), batch_size)
+    ]
+    return torch.cat(codes).mean(0, keepdim=True).float()
+
+
+def read_direction(path: str | Path, dim: int) -> Direction:
+    """A direction from a file: one float tensor (1, D) or (D,), as the published programs save it or as safetensors.
+
+    Args:
+        path: .safetensors, or a file of `torch.save`, of which only tensors are read.
+        dim: D of the model's latent space.
+
+    Raises:
+        ValueError: if the file is missing, holds something else or has another D.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"there is no direction at {path}: give a .safetensors or .pt file with one tensor")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = list(load_file(path).values())
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} holds no plain tensor, so it was not opened: {str(error).splitlines()[0]}") from error
+    if isinstance(content, Mapping):
+        content = list(content.values())
+    if isinstance(content, list):
+        content = content[0] if len(content) == 1 else None
+    if not isinstance(content, Tensor) or content.shape not in ((dim,), (1, dim)) or not content.is_floating_point():
+        found = tuple(content.shape) if isinstance(content, Tensor) else "something else"
+        raise ValueError(
+            f"{path} must hold one float tensor of shape (1, {dim}), a direction of this model's latent space, got "
+            f"{found}"
+        )
+    direction = content.float().reshape(1, dim)
+    if not direction.isfinite().all():
+        raise ValueError(f"{path} holds numbers that are not finite: make the direction anew")
+    return direction
+
+
+__all__ = ["Chosen", "Direction", "Exemplars", "choose_exemplars", "difference_of_means", "read_direction"]
