@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         mistake of the program.
     """
     try:
-        return dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read along (`| head`) has seen enough. The interpreter flushes once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.PIPE_CLOSED
     except KeyboardInterrupt:
         print("latent-lab: interrupted", file=sys.stderr)
         return errors.INTERRUPTED

@@ -17,6 +17,8 @@ OUR_MISTAKE = 1
 """Exit code after a mistake of the program."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+PIPE_CLOSED = 141
+"""Exit code after nobody reads the output any more, as shells have it."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"]).resolve()

@@ -34,6 +34,14 @@ def test_help_names_every_command_in_its_group(capsys):
     assert {command.group for command in COMMANDS} == set(GROUPS)
 
 
+def test_a_reader_that_stops_reading_is_no_error():
+    command = [sys.executable, "-m", "latent_lab.cli", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 @pytest.mark.parametrize("words", [[], ["-h"], ["help"]])
 def test_a_bare_call_shows_the_help(words, capsys):
     assert main(words) == 0
