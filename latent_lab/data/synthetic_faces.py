@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,14 @@ from latent_lab.data.base import AbstractImageData
 from latent_lab.data.framing import halvings, resolutions_up_to
 from latent_lab.data.plans import PackedRow, PackingPlan
 from latent_lab.data.readers import OddFile
-from latent_lab.data.synthetic_renderer import LABEL_NAMES, camera_to_object, render, sample_factors
+from latent_lab.data.synthetic_renderer import (
+    LABEL_NAMES,
+    FaceFactors,
+    camera_to_object,
+    render,
+    sample_factors,
+)
+from latent_lab.types import Images
 
 
 class SyntheticFaces(AbstractImageData):
@@ -27,6 +35,8 @@ class SyntheticFaces(AbstractImageData):
         num_val: validation images.
         num_test: test images.
         resolution: of the largest level, 4 * 2^k pixels; smaller ones are its repeated 2x2 means.
+        framing: portrait (head and shoulders before a background) or face (the middle half of each side, about what
+            CelebA's usual crops show), in which a mouth or glasses are twice as large.
         num_identities: number of persons that all images show, shared by the splits; none: every image its own person.
         faces_seed: of the faces. It is not `seed`, so that runs with different seeds are tested on the same faces.
         mirror: whether training images (not their labels) are mirrored with probability 1/2.
@@ -43,6 +53,7 @@ class SyntheticFaces(AbstractImageData):
         num_val: int = 500,
         num_test: int = 500,
         resolution: int = 32,
+        framing: Literal["portrait", "face"] = "portrait",
         num_identities: int | None = None,
         faces_seed: int = 0,
         mirror: bool = False,
@@ -67,6 +78,7 @@ class SyntheticFaces(AbstractImageData):
             raise ValueError(
                 f"num_images, num_val and num_test must be at least 1, got {num_images}, {num_val} and {num_test}"
             )
+        self.framing = framing
         self.sizes = {"train": num_images, "val": num_val, "test": num_test}
         self.num_identities = num_identities
         self.faces_seed = faces_seed
@@ -80,7 +92,7 @@ class SyntheticFaces(AbstractImageData):
 
         def draw(places: range) -> Sequence[PackedRow | OddFile]:
             chunk = sample_factors(self.faces_seed, places, num_identities=self.num_identities)
-            pixels = images.to_bytes(render(chunk, self.resolution)).numpy()
+            pixels = images.to_bytes(self._framed(chunk)).numpy()
             return [PackedRow(halvings(face, resolutions), codec="drawn") for face in pixels]
 
         return PackingPlan(
@@ -92,7 +104,7 @@ class SyntheticFaces(AbstractImageData):
                 "source": "synthetic faces",
                 "faces_seed": self.faces_seed,
                 "num_identities": self.num_identities,
-                "crop": "none",
+                "crop": "none" if self.framing == "portrait" else "middle half",
                 "downscale": "box",
             },
             fingerprint=_drawing_digest(),
@@ -100,6 +112,14 @@ class SyntheticFaces(AbstractImageData):
             labels=factors.labels().numpy(),
             pose=camera_to_object(factors).numpy(),
         )
+
+    def _framed(self, factors: FaceFactors) -> Images:
+        """Drawn faces (N, 3, R, R)."""
+        if self.framing == "portrait":
+            return render(factors, self.resolution)
+        first = self.resolution // 2
+        middle = slice(first, first + self.resolution)
+        return render(factors, 2 * self.resolution)[:, :, middle, middle]
 
 
 def _drawing_digest() -> str:

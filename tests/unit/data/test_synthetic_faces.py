@@ -52,3 +52,11 @@ def test_another_faces_seed_gives_other_faces(tmp_path):
 def test_a_split_without_images_is_refused():
     with pytest.raises(ValueError, match="must be at least 1, got 10, 0 and 500"):
         SyntheticFaces(num_images=10, num_val=0)
+
+
+def test_the_framing_of_faces_is_the_middle_of_a_portrait_of_twice_the_size(faces, tmp_path):
+    sizes = {"num_images": 4, "num_val": 1, "num_test": 1, "resolution": 16}
+    close = SyntheticFaces(**sizes, framing="face", cache_dir=tmp_path)
+    portraits = images.quantise(render(sample_factors(0, range(4)), 32))
+    torch.testing.assert_close(close.source("train").batch(range(4), 16).images, portraits[:, :, 8:24, 8:24])
+    assert close.source("train").recipe["hash"] != faces.source("train").recipe["hash"]
