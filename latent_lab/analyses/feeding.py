@@ -14,6 +14,7 @@ from latent_lab import distributed
 from latent_lab.growth import GrowthState
 from latent_lab.images import fade_images
 from latent_lab.latent.interfaces import AbstractDecoder
+from latent_lab.progress import tracked
 from latent_lab.types import ImageBatch, Images, ImageSource, Indices, Latents
 
 
@@ -51,10 +52,16 @@ def share(count: int) -> range:
     return range(distributed.rank(), count, distributed.world_size())
 
 
-def batches(indices: range, size: int) -> Iterator[range]:
-    """Consecutive pieces of at most `size` indices."""
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
+def batches(indices: range, size: int, what: str | None = None) -> Iterator[range]:
+    """Consecutive pieces of at most `size` indices; the console shows how far long loops are.
+
+    Args:
+        indices: what is to be done.
+        size: at a time.
+        what: name of the loop for people; none: that of the `progress.phase` around it.
+    """
+    pieces = (indices[start : start + size] for start in range(0, len(indices), size))
+    return tracked(pieces, len(indices), what)
 
 
 def as_tensor(indices: range) -> Indices:
@@ -84,7 +91,7 @@ def alpha_of(model: Any) -> float:
 
 def prior_latents(model: AbstractDecoder, seed: int, stream: str, indices: range) -> Latents:
     """Samples of the model's prior, one for each global index, on the model's device."""
-    normal = distributed.IndexedRandom(seed, stream).normal(indices, model.latent_space.dim)
+    normal = distributed.IndexedRandom(seed, stream).normal(indices, model.latent_space.num_normals)
     return model.latent_space.from_normal(normal.to(device_of(model)))
 
 
@@ -96,11 +103,11 @@ def chosen_latents(model: AbstractDecoder, num: int, seed: int, stream: str, num
         num: how many, unless there are `numpy_seeds`.
         seed: of the stream.
         stream: name of the random stream.
-        numpy_seeds: one for each latent, which is then numpy's RandomState(seed).randn(D).
+        numpy_seeds: one for each latent, which is then numpy's RandomState(seed).randn(D), in W mapped.
     """
     if not numpy_seeds:
         return prior_latents(model, seed, stream, range(num))
-    dim = model.latent_space.dim
+    dim = model.latent_space.num_normals
     normal = np.stack([np.random.RandomState(one).randn(dim) for one in numpy_seeds])
     return model.latent_space.from_normal(torch.from_numpy(normal).float().to(device_of(model)))
 

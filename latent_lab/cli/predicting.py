@@ -8,8 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from latent_lab import distributed, images
+from latent_lab.analyses.feeding import batches, share
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten, say
+from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.trained import load_trained, source_of
 from latent_lab.latent.interfaces import AbstractAutoencoder, require
 
@@ -30,16 +32,16 @@ def predict(arguments: Arguments) -> None:
     if not arguments.options.get("no-pictures"):
         pictures.mkdir(exist_ok=True)
     codes, indices = [torch.empty(0, model.latent_space.dim)], [torch.empty(0, dtype=torch.int64)]
-    mine = range(distributed.rank(), len(source), distributed.world_size())
-    for start in range(0, len(mine), _BATCH):
-        batch = source.batch(mine[start : start + _BATCH], trained.model.resolution)
-        batch = batch._replace(images=batch.images.to(trained.model.device))
-        found = trained.model.predict_step(batch, 0)
-        codes.append(found["latents"].float().cpu())
-        indices.append(found["index"].cpu())
-        if pictures.is_dir() and not arguments.options.get("no-pictures"):
-            for index, picture in zip(found["index"].tolist(), found["images"], strict=True):
-                images.save_png(pictures / f"{index:06d}.png", picture[None].cpu())
+    with progress_on_console():
+        for piece in batches(share(len(source)), _BATCH, "images encoded"):
+            batch = source.batch(piece, trained.model.resolution)
+            batch = batch._replace(images=batch.images.to(trained.model.device))
+            found = trained.model.predict_step(batch, 0)
+            codes.append(found["latents"].float().cpu())
+            indices.append(found["index"].cpu())
+            if pictures.is_dir() and not arguments.options.get("no-pictures"):
+                for index, picture in zip(found["index"].tolist(), found["images"], strict=True):
+                    images.save_png(pictures / f"{index:06d}.png", picture[None].cpu())
     latents, order = distributed.gather_ragged(torch.cat(codes), torch.cat(indices))
     if distributed.rank() == 0:
         save_file({"index": order, "latents": latents.contiguous()}, folder / "codes.safetensors")

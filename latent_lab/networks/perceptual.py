@@ -30,6 +30,7 @@ from latent_lab.networks.pretrained import (
     sha256_of,
     undisturbed_randomness,
 )
+from latent_lab.networks.vgg import VGG16
 from latent_lab.types import Images, Scores
 
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -39,24 +40,26 @@ LPIPS_TRUNKS = {
         ("alexnet-owt-7be5be79.pth",),
         "7be5be79",
         _TORCHVISION + "alexnet-owt-7be5be79.pth",
+        licence="BSD-3-Clause",
+        purpose="--perceptual lpips_alex",
     ),
-    "vgg": PublishedWeights(
-        "LPIPS's trunk VGG16 (torchvision)",
-        ("vgg16-397923af.pth",),
-        "397923af",
-        _TORCHVISION + "vgg16-397923af.pth",
-    ),
+    "vgg": VGG16,
     "squeeze": PublishedWeights(
         "LPIPS's trunk SqueezeNet 1.1 (torchvision)",
         ("squeezenet1_1-b8a52dc0.pth",),
         "b8a52dc0",
         _TORCHVISION + "squeezenet1_1-b8a52dc0.pth",
+        licence="BSD-3-Clause",
+        purpose="--perceptual lpips_squeeze",
     ),
 }
 ST_LPIPS_ALEX = PublishedWeights(
     title="ST-LPIPS with the AlexNet trunk",
     file_names=("stlpips_alex.safetensors",),
     sha256="3c3a0d4850e219bc2572dabb1466fac2e8cf0c3d4f9825c9441c3d285a084363",
+    origin="PyPI's stlpips-pytorch 0.0.2, converted",
+    licence="BSD-2-Clause",
+    purpose="--perceptual st_lpips_alex",
 )
 PERCEPTUAL_DISTANCES = ("lpips_alex", "lpips_vgg", "lpips_squeeze", "st_lpips_alex", "random_l2")
 """Names that `find_perceptual` knows, besides "auto"."""
@@ -78,15 +81,26 @@ class AbstractPerceptualDistance(FrozenNetwork):
         Raises:
             ValueError: if shapes differ, there are neither one nor three channels, or a value is not finite.
         """
+        return self._distance(a, b, clamp=True)
+
+    def unclamped(self, a: Images, b: Images) -> Scores:
+        """Distances (N,) of the pairs with values outside [-1, 1] as they are, as NVIDIA's path lengths compare
+        them.
+        """
+        return self._distance(a, b, clamp=False)
+
+    def _distance(self, a: Images, b: Images, *, clamp: bool) -> Scores:
         if a.shape != b.shape:
             raise ValueError(
                 f"a perceptual distance compares images of one shape, got {tuple(a.shape)}, {tuple(b.shape)}"
             )
         with torch.autocast(a.device.type, enabled=False):
-            return self.compare(self._prepare(a), self._prepare(b))
+            return self.compare(self._prepare(a, clamp), self._prepare(b, clamp))
 
-    def _prepare(self, images: Images) -> Tensor:
-        prepared = as_rgb(images).clamp(-1.0, 1.0)
+    def _prepare(self, images: Images, clamp: bool) -> Tensor:
+        prepared = as_rgb(images)
+        if clamp:
+            prepared = prepared.clamp(-1.0, 1.0)
         small = min(prepared.shape[-2:]) < self.min_resolution
         return conversions.resize(prepared, self.min_resolution) if small else prepared
 

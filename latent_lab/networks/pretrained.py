@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from latent_lab.images import check_range
+
 WEIGHTS_FOLDER_VARIABLE = "LATENT_LAB_WEIGHTS"
 """Environment variable that names a folder with weights, searched with all its subfolders."""
 
@@ -33,10 +35,20 @@ class PublishedWeights:
     """Digest of the published file, or its leading digits where only those are published."""
     url: str | None = None
     """Where it can be downloaded, if anywhere."""
+    origin: str = ""
+    """Where it comes from, if not from there."""
+    licence: str = ""
+    """Its licence."""
+    purpose: str = ""
+    """Options that need it: "--extractor inception"."""
 
     def matches(self, digest: str) -> bool:
         """Whether a file's sha256 is the published one."""
         return digest.startswith(self.sha256)
+
+    def name_of(self, name: str, digest: str) -> str:
+        """The name of a network with a file of this digest: other weights than the published ones show in it."""
+        return name if self.matches(digest) else f"{name}_{digest[:8]}"
 
 
 def sha256_of(*paths: Path) -> str:
@@ -49,12 +61,16 @@ def sha256_of(*paths: Path) -> str:
     return digest.hexdigest()
 
 
+def files_named(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """The files of these names in a folder or below, in alphabetical order of paths."""
+    return sorted(
+        Path(base) / name for base, _, files in os.walk(folder, followlinks=True) for name in names if name in files
+    )
+
+
 def _search(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The file of one of these names in a folder or below; of several, the first in alphabetical order of paths."""
-    found = [
-        Path(base) / name for base, _, files in os.walk(folder, followlinks=True) for name in names if name in files
-    ]
-    return min(found, default=None)
+    return next(iter(files_named(folder, names)), None)
 
 
 def find_weights(weights: PublishedWeights, path: str | Path | None = None) -> Path | None:
@@ -146,10 +162,10 @@ def as_rgb(images: Tensor) -> Tensor:
     """Three channels (N, 3, H, W), grey images repeated, float32.
 
     Raises:
-        ValueError: if there are neither one nor three channels, or a value is not finite.
+        TypeError: if they are not of a floating-point type.
+        ValueError: if there are neither one nor three channels, or `images.check_range` refuses the values.
     """
     if images.shape[1] not in (1, 3):
         raise ValueError(f"evaluation networks take images with 1 or 3 channels, got {images.shape[1]}")
-    if not torch.isfinite(images).all():
-        raise ValueError("images to be evaluated contain NaN or infinite values: the model has diverged")
+    check_range(images, "images to be evaluated")
     return images.float().expand(-1, 3, -1, -1)

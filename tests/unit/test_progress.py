@@ -1,0 +1,65 @@
+"""Progress: loops report what they have done, and nothing happens where nobody listens."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+import pytest
+
+from latent_lab.analyses.feeding import batches
+from latent_lab.progress import Task, phase, shown_by, tracked
+
+
+@dataclass
+class Listener:
+    heard: list[tuple[str, int, int]] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+
+    def update(self, task: Task) -> None:
+        self.heard.append((task.what, task.done, task.total))
+
+    def end(self, task: Task) -> None:
+        self.ended.append(task.what)
+
+
+def test_a_display_hears_of_every_piece_when_it_is_done() -> None:
+    listener = Listener()
+    with shown_by(listener):
+        assert list(batches(range(5), 2, "faces")) == [range(0, 2), range(2, 4), range(4, 5)]
+    assert listener.heard == [("faces", 2, 5), ("faces", 4, 5), ("faces", 5, 5)]
+    assert listener.ended == ["faces"]
+
+
+def test_loops_take_the_name_of_the_phase_that_they_begin_in() -> None:
+    listener = Listener()
+
+    @phase("samples")
+    def draw() -> None:
+        list(batches(range(1), 1))
+
+    with shown_by(listener), phase("evaluate"):
+        draw()
+        list(batches(range(1), 1))
+    assert [what for what, _, _ in listener.heard] == ["samples", "evaluate"]
+
+
+def test_a_loop_that_is_left_early_is_over() -> None:
+    listener = Listener()
+    with shown_by(listener), contextlib.suppress(KeyError), contextlib.closing(tracked([[1], [2]], 2)) as pieces:
+        for _ in pieces:
+            raise KeyError
+    assert (listener.heard, listener.ended) == ([], ["working"])
+
+
+def test_nothing_is_heard_outside_of_a_display() -> None:
+    listener = Listener()
+    with shown_by(listener):
+        pass
+    assert list(batches(range(3), 2)) == [range(0, 2), range(2, 3)]
+    assert listener.heard == []
+
+
+def test_the_time_left_is_that_of_the_pace_so_far() -> None:
+    assert Task("x", total=10, done=4, started=100.0).seconds_left(108.0) == pytest.approx(12.0)
+    assert Task("x", total=10, started=0.0).seconds_left(5.0) == float("inf")
