@@ -1,4 +1,4 @@
-"""`make bench`: images per second of a training step, of the data path and of the renderer, as one table.
+"""`make bench`: images per second of a training step, of the data path and of the renderer, and speed of metrics.
 
 Figures of one run on one machine belong side by side as ratios; absolute ones drift.
 """
@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, IterableDataset
 
+from latent_lab.cli.bench_metrics import statistics_table
 from latent_lab.cli.console import quieten
 from latent_lab.data import SyntheticFaces
 from latent_lab.data.synthetic_renderer import render, sample_factors
@@ -113,6 +114,7 @@ def main() -> None:
     for name, measure in (("packed images loaded", loading), ("faces drawn", rendering)):
         cells = " | ".join(f"{measure(resolution, arguments.seconds):.0f}" for resolution in (32, 64, 128))
         lines.append(f"| {name} | {cells} |")
+    lines += ["", *statistics_table(arguments.seconds)]
     table = "\n".join(lines) + "\n"
     print(table)
     if arguments.out:

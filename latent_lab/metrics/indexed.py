@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -43,6 +45,26 @@ class Borrowed(Generic[Held]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Borrowed[Held]:
         return self
+
+
+@contextmanager
+def synchronised(metric: Metric) -> Iterator[None]:
+    """Inside, the metric's states are those of all ranks together; afterwards they are this rank's own again.
+
+    Every rank must enter. It does nothing in a single process, and nothing more inside `compute`, whose states are
+    synchronised already. Unlike torchmetrics' `sync_context` it gives a rank's states back after an error, too.
+
+    Args:
+        metric: any; its `compute` does by itself what other methods, such as `interval`, need this for.
+    """
+    already = metric._is_synced
+    if not already:
+        metric.sync(dist_sync_fn=metric.dist_sync_fn)
+    try:
+        yield
+    finally:
+        if metric._is_synced and not already:
+            metric.unsync()
 
 
 class IndexedMetric(Metric):
@@ -89,6 +111,10 @@ class IndexedMetric(Metric):
         first = torch.ones_like(ordered, dtype=torch.bool)
         first[1:] = ordered[1:] != ordered[:-1]
         return rows[order[first]]
+
+    def synchronised(self) -> AbstractContextManager[None]:
+        """Inside, `table` has the rows of all ranks; every rank must enter: `with self.synchronised(): ...`."""
+        return synchronised(self)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Exchanges rows; a rank that has none sends an empty table of the right shape, since all must take part."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latent_lab.metrics.functional.kernel import kernel_distance
+from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval
+from latent_lab.metrics.functional.kernel import KernelSummands, kernel_summands
 from latent_lab.metrics.indexed import Borrowed, FeatureExtractor, IndexedMetric
 from latent_lab.types import Indices, Scalar
 
@@ -35,6 +36,7 @@ class KernelDistance(IndexedMetric):
         self.seed = seed
         self.standard_error = float("nan")
         """Of the last computed value."""
+        self._summands: KernelSummands | None = None
         for kind in ("real", "fake"):
             self.add_table(kind, (extractor.num_features,), torch.float32)
 
@@ -54,12 +56,31 @@ class KernelDistance(IndexedMetric):
         Raises:
             ValueError: if a set has fewer than two images.
         """
-        estimate = kernel_distance(
+        summands = kernel_summands(
             self.table("real"),
             self.table("fake"),
             full_up_to=self.full_up_to,
             subset_size=self.subset_size,
             seed=self.seed,
         )
+        self._summands = summands
+        estimate = summands.estimate()
         self.standard_error = estimate.standard_error
         return torch.tensor(estimate.value, dtype=torch.float64)
+
+    def interval(self, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Interval:
+        """How far the distance would move if other images had been drawn; see `kernel_distance_interval`.
+
+        Every rank must ask.
+
+        Args:
+            level: share of resampled values inside.
+            num_resamples: number of resamples.
+            seed: of the resamples.
+
+        Raises:
+            ValueError: if a set has fewer than two images.
+        """
+        self.compute()
+        assert self._summands is not None
+        return self._summands.interval(level=level, num_resamples=num_resamples, seed=seed)

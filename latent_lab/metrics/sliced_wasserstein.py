@@ -6,8 +6,14 @@ from collections.abc import Mapping
 
 import torch
 
-from latent_lab.images import to_bytes
-from latent_lab.metrics.functional.sliced_wasserstein import pyramid_resolutions, sliced_wasserstein
+from latent_lab.images import check_range, to_bytes
+from latent_lab.metrics.functional.bootstrap import LEVEL, Interval
+from latent_lab.metrics.functional.sliced_wasserstein import (
+    FEW_RESAMPLES,
+    pyramid_resolutions,
+    sliced_wasserstein,
+    sliced_wasserstein_interval,
+)
 from latent_lab.metrics.indexed import IndexedMetric
 from latent_lab.types import Images, Indices, Scalar
 
@@ -34,7 +40,12 @@ class SlicedWasserstein(IndexedMetric):
             self.add_table(kind, (channels, resolution, resolution), torch.uint8)
 
     def update(self, images: Images, index: Indices, *, real: bool) -> None:
-        """Adds images (N, C, R, R) in [-1, 1] with their global indices (N,) within the real or the generated set."""
+        """Adds images (N, C, R, R) in [-1, 1] with their global indices (N,) within the real or the generated set.
+
+        Raises:
+            ValueError: if `images.check_range` refuses the values.
+        """
+        check_range(images)
         self.append("real" if real else "fake", to_bytes(images), index)
 
     def compute(self) -> Scalar:
@@ -45,3 +56,24 @@ class SlicedWasserstein(IndexedMetric):
         """
         self.levels = sliced_wasserstein(self.table("real"), self.table("fake"), seed=self.seed)
         return torch.tensor(sum(self.levels.values()) / len(self.levels), dtype=torch.float64)
+
+    def interval(
+        self, *, paired: bool = False, level: float = LEVEL, num_resamples: int = FEW_RESAMPLES, seed: int | None = None
+    ) -> Interval:
+        """That of the mean over levels, see `functional.sliced_wasserstein_interval`; every rank must ask.
+
+        Args:
+            paired: whether images of one index belong together (reconstructions).
+            level: share of the resampled values inside.
+            num_resamples: each costs as much as the distance itself.
+            seed: of the resamples, patch places and directions; none: the metric's own.
+        """
+        with self.synchronised():
+            return sliced_wasserstein_interval(
+                self.table("real"),
+                self.table("fake"),
+                paired=paired,
+                level=level,
+                num_resamples=num_resamples,
+                seed=self.seed if seed is None else seed,
+            )

@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from latent_lab import distributed
 from latent_lab.analyses import Evaluate, HeldOut
+from latent_lab.metrics import AlreadyExtracted, FrechetDistance, FrechetInfinity
 from tests.unit.analyses.toys import Noise, ToyAutoencoder
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +47,27 @@ def numbers() -> dict[str, float]:
     result = Evaluate(extractor="random", perceptual="random_l2", **OPTIONS)(
         ToyAutoencoder(), HeldOut(Noise(9, seed=1), Noise(13))
     )
-    return dict(result.numbers)
+    return dict(result.numbers) | frechet_numbers()
+
+
+def frechet_numbers() -> dict[str, float]:
+    """Of features far from 0; the second process gets one real vector alone, a third none at all."""
+    rng = torch.Generator().manual_seed(0)
+    rank, world = distributed.rank(), distributed.world_size()
+    distance = FrechetDistance(AlreadyExtracted(5), keep_rows=True)
+    infinity = FrechetInfinity(AlreadyExtracted(5), num_points=3)
+    for count, real in ((30, True), (40, False)):
+        # Float32 values, since tables of rows hold these.
+        rows = (torch.randn(count, 5, generator=rng) + 1e3).double() * (1.0 if real else 1.001)
+        rows, ends = rows.float(), {1: [0, count], 2: [0, count - 1, count], 3: [0, count - 1, count, count]}[world]
+        for places in torch.arange(ends[rank], ends[rank + 1]).split(7):
+            distance.update(rows[places], real=real)
+            infinity.update(rows[places], places, real=real)
+    found = {"frechet": distance.compute().item(), "infinity": infinity.compute().item()}
+    for name, metric in (("frechet", distance), ("infinity", infinity)):
+        interval = metric.interval(num_resamples=20)
+        found |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return found
 
 
 @pytest.fixture(scope="module")

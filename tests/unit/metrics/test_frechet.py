@@ -1,11 +1,20 @@
-"""Fréchet distance: closed form, invariance, independent programs."""
+"""Fréchet distance: closed form, invariance, independent programs, and how moments are accumulated."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from latent_lab.metrics import AlreadyExtracted, FrechetDistance
-from latent_lab.metrics.functional import Moments, frechet_distance, moments
+from latent_lab.metrics.functional import (
+    Moments,
+    accumulate,
+    empty_sums,
+    frechet_distance,
+    merge_sums,
+    moments,
+    moments_from_sums,
+)
 
 
 def gaussian(mean: list[float], deviations: list[float]) -> Moments:
@@ -71,7 +80,15 @@ def test_agrees_with_torch_fidelity() -> None:
     theirs = fid.fid_statistics_to_metric(
         fid.fid_features_to_statistics(a), fid.fid_features_to_statistics(b), verbose=False
     )["frechet_inception_distance"]
-    assert frechet_distance(moments(a), moments(b)).value == pytest.approx(theirs, rel=1e-4)
+    assert frechet_distance(moments(a), moments(b)).value == pytest.approx(theirs, rel=1e-6)
+
+
+def test_agrees_with_scipys_general_matrix_root() -> None:
+    linalg = pytest.importorskip("scipy.linalg")
+    a, b = moments(features(400, 24, 1)), moments(features(500, 24, 2))
+    root = linalg.sqrtm((a.covariance @ b.covariance).numpy()).real
+    expected = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2.0 * np.trace(root)
+    assert frechet_distance(a, b).value == pytest.approx(expected.item(), rel=1e-6)
 
 
 class Flatten(nn.Module):
@@ -94,7 +111,7 @@ def test_agrees_with_torchmetrics_on_the_same_network() -> None:
     for batch, is_real in ((real, True), (fake, False)):
         theirs.update(batch, real=is_real)
         ours.update(batch, real=is_real)
-    assert ours.compute().item() == pytest.approx(theirs.compute().item(), rel=1e-4)
+    assert ours.compute().item() == pytest.approx(theirs.compute().item(), rel=1e-6)
 
 
 def test_batches_add_up_to_the_whole() -> None:
@@ -121,3 +138,64 @@ def test_one_image_is_refused_in_one_sentence() -> None:
     metric.update(torch.zeros(5, 3), real=False)
     with pytest.raises(ValueError, match="at least 2 feature vectors, got 1"):
         metric.compute()
+
+
+def test_moments_are_those_of_numpy() -> None:
+    rows = features(300, 37, 1)
+    wide = rows.double().numpy()
+    found = moments(rows)
+    torch.testing.assert_close(found.mean, torch.from_numpy(wide.mean(0)))
+    torch.testing.assert_close(found.covariance, torch.from_numpy(np.cov(wide, rowvar=False)))
+    assert found.num_vectors == 300
+
+
+def test_badly_centred_features_keep_their_digits() -> None:
+    # About 0, sums of squares would be 1e6 times the variance and lose six of the sixteen digits.
+    a, b = features(600, 16, 1).double(), features(500, 16, 2).double()
+    expected = frechet_distance(moments(a), moments(b)).value
+    metric = FrechetDistance(AlreadyExtracted(16))
+    for rows, real in ((a, True), (b, False)):
+        for batch in (rows + 1e3).split(13):
+            metric.update(batch, real=real)
+    assert metric.compute().item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_parts_merge_to_the_whole_whatever_their_sizes() -> None:
+    rows = features(100, 11, 3).double() + 1e3
+    parts = [accumulate(empty_sums(11), part) for part in (rows[:60], rows[60:60], rows[60:61], rows[61:])]
+    found, whole = moments_from_sums(merge_sums(parts)), moments(rows)
+    torch.testing.assert_close(found.mean, whole.mean, rtol=1e-13, atol=0.0)
+    torch.testing.assert_close(found.covariance, whole.covariance, rtol=1e-9, atol=1e-11)
+    assert found.num_vectors == 100
+
+
+def test_an_unknown_number_of_vectors_changes_nothing() -> None:
+    a, b = moments(features(400, 16, 1)), moments(features(300, 16, 2))
+    unknown = a._replace(num_vectors=None)
+    assert frechet_distance(unknown, b).value == pytest.approx(frechet_distance(a, b).value, rel=1e-9)
+
+
+def test_features_that_never_vary_are_no_trouble() -> None:
+    a, b = features(200, 8, 1).double(), features(300, 8, 2).double()
+    expected = frechet_distance(moments(a), moments(b)).value
+    a, b = (torch.cat([rows, torch.full((len(rows), 2), 0.5)], 1) for rows in (a, b))
+    assert frechet_distance(moments(a), moments(b)).value == pytest.approx(expected, rel=1e-7)
+
+
+def test_nearly_equal_sets_may_be_raw_below_zero_and_are_reported_at_zero() -> None:
+    a = moments(features(300, 32, 1))
+    estimate = frechet_distance(a, a._replace(covariance=a.covariance * (1.0 + 1e-15)))
+    assert abs(estimate.raw) < 1e-6
+    assert estimate.value == max(0.0, estimate.raw)
+
+
+def test_different_widths_are_refused_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match="compares equally many features, got 8 and 9"):
+        frechet_distance(moments(features(20, 8, 1)), moments(features(20, 9, 1)))
+
+
+def test_features_that_are_not_numbers_are_refused_in_one_sentence() -> None:
+    rows = features(20, 4, 1)
+    rows[3, 2] = float("nan")
+    with pytest.raises(ValueError, match="must be finite, got NaN or infinity among 20"):
+        moments(rows)

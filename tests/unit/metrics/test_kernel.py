@@ -5,7 +5,12 @@ import torch
 from torch import nn
 
 from latent_lab.metrics import AlreadyExtracted, KernelDistance
-from latent_lab.metrics.functional import full_kernel_distance, kernel_distance, polynomial_kernel
+from latent_lab.metrics.functional import (
+    full_kernel_distance,
+    kernel_distance,
+    kernel_distance_interval,
+    polynomial_kernel,
+)
 
 
 def clouds(n: int, m: int, width: int = 8, seed: int = 0, shift: float = 0.3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,6 +46,49 @@ def test_agrees_with_torchmetrics_on_the_full_set() -> None:
         theirs.update(batch, real=is_real)
         ours.update(batch, torch.arange(60), real=is_real)
     assert ours.compute().item() == pytest.approx(theirs.compute()[0].item(), rel=1e-4)
+
+
+def test_agrees_with_torch_fidelity_on_the_full_set() -> None:
+    fidelity = pytest.importorskip("torch_fidelity.metric_kid")
+    x, y = clouds(90, 90)
+    # A subset as large as the set is the set, in another order.
+    theirs = fidelity.kid_features_to_metric(x.double(), y.double(), kid_subsets=1, kid_subset_size=90, verbose=False)
+    assert kernel_distance(x, y).value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-9)
+
+
+def test_agrees_with_the_mean_over_torch_fidelitys_subsets_within_their_error() -> None:
+    fidelity = pytest.importorskip("torch_fidelity.metric_kid")
+    x, y = clouds(500, 400)
+    theirs = fidelity.kid_features_to_metric(x.double(), y.double(), kid_subsets=60, kid_subset_size=50, verbose=False)
+    # Subsets of one pair of sets estimate its full statistic; 60 of them overlap too little to matter.
+    error = theirs["kernel_inception_distance_std"] / 60**0.5
+    assert kernel_distance(x, y).value == pytest.approx(theirs["kernel_inception_distance_mean"], abs=3 * error)
+
+
+@pytest.mark.parametrize(("shift", "widest"), [(0.3, 1.25), (0.0, 1.8)])
+def test_the_interval_is_as_wide_as_repeated_draws_spread_and_wider_for_equal_distributions(
+    shift: float, widest: float
+) -> None:
+    values = torch.tensor([kernel_distance(*clouds(100, 120, seed=seed, shift=shift)).value for seed in range(200)])
+    intervals = [kernel_distance_interval(*clouds(100, 120, seed=seed, shift=shift)) for seed in range(20)]
+    width = torch.tensor([interval.high - interval.low for interval in intervals]).mean().item()
+    assert 0.8 < width / (3.92 * values.std().item()) < widest
+
+
+def test_the_interval_of_large_sets_is_that_of_their_subsets() -> None:
+    x, y = clouds(1200, 1000)
+    value = kernel_distance(x, y, full_up_to=500, subset_size=50)
+    interval = kernel_distance_interval(x, y, full_up_to=500, subset_size=50)
+    assert interval.low < value.value < interval.high
+    assert interval.high - interval.low == pytest.approx(3.92 * value.standard_error, rel=0.2)
+
+
+def test_the_metrics_interval_is_that_of_its_rows() -> None:
+    x, y = clouds(60, 50)
+    metric = KernelDistance(AlreadyExtracted(8))
+    metric.update(x, torch.arange(60), real=True)
+    metric.update(y, torch.arange(50), real=False)
+    assert metric.interval(seed=3) == kernel_distance_interval(x, y, seed=3)
 
 
 def test_the_standard_error_is_the_deviation_over_repeated_draws() -> None:
@@ -96,5 +144,12 @@ def test_an_index_counts_once_and_the_order_of_arrival_does_not_matter() -> None
 
 
 def test_a_single_vector_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 2 vectors in each set, got 1 and 5"):
+    with pytest.raises(ValueError, match=r"at least 2 vectors in each set, got 1 \(real\) and 5 \(fake\)"):
         kernel_distance(torch.zeros(1, 3), torch.zeros(5, 3))
+
+
+def test_vectors_of_two_extractors_and_nan_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"compares vectors of one width, got 3 \(real\) and 4 \(fake\)"):
+        kernel_distance(torch.zeros(5, 3), torch.zeros(5, 4))
+    with pytest.raises(ValueError, match="fake vectors must be finite, got NaN or infinity in 5 of 5 rows"):
+        kernel_distance(torch.zeros(5, 3), torch.full((5, 3), torch.nan))

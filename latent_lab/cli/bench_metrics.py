@@ -1,0 +1,126 @@
+"""Tables of `make bench` about metrics, beside the programs that others use for them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latent_lab.cli.bench_latent import peak_megabytes
+from latent_lab.metrics.functional import frechet_distance, frechet_interval, moments, precision_recall
+
+_COUNT = 10_000
+_WIDTH = 2048
+
+
+def _features(seed: int, count: int = _COUNT, width: int = _WIDTH) -> Tensor:
+    """Rectified Gaussian vectors with a falling spectrum, much like those of a network; float32."""
+    rng = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(width, width, generator=rng) / width**0.5 * torch.linspace(1.0, 0.01, width)
+    return torch.relu(torch.randn(count, width, generator=rng) @ mixing + 0.1)
+
+
+class _AsTheyAre(nn.Module):
+    """The network of features that are computed already."""
+
+    num_features = _WIDTH
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def _ours(real: Tensor, fake: Tensor) -> float:
+    return frechet_distance(moments(real), moments(fake)).value
+
+
+def _torch_fidelity(real: Tensor, fake: Tensor) -> float:
+    from torch_fidelity import metric_fid as fid
+
+    ends = [fid.fid_features_to_statistics(features) for features in (real, fake)]
+    return float(fid.fid_statistics_to_metric(*ends, verbose=False)["frechet_inception_distance"])
+
+
+def _torchmetrics(real: Tensor, fake: Tensor) -> float:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(_AsTheyAre(), input_img_size=(3, 299, 299))
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    return float(metric.compute())
+
+
+def _scipy(real: Tensor, fake: Tensor) -> float:
+    """The original program's way, by a general matrix root."""
+    from scipy.linalg import sqrtm
+
+    (m, s), (n, t) = ((x.numpy().mean(0), np.cov(x.numpy(), rowvar=False)) for x in (real, fake))
+    return float(((m - n) ** 2).sum() + np.trace(s) + np.trace(t) - 2.0 * np.trace(sqrtm(s @ t).real))
+
+
+def _timed(call: Callable[[], float]) -> tuple[float, float]:
+    begin = time.perf_counter()
+    value = call()
+    return time.perf_counter() - begin, value
+
+
+def _neighbour_cost(count: int, width: int) -> tuple[float, float]:
+    """Seconds and extra megabytes of precision and recall; in a fresh process, see `peak_megabytes`."""
+    warm = _features(0, 200, 8)
+    precision_recall(warm, warm)
+    real, fake = _features(1, count, width), _features(2, count, width)
+    before = peak_megabytes()
+    seconds, _ = _timed(lambda: precision_recall(real, fake).precision)
+    return seconds, peak_megabytes() - before
+
+
+def statistics_table(seconds: float) -> list[str]:
+    """From features in memory to numbers: time of the Fréchet distance beside its peers; precision and recall.
+
+    Args:
+        seconds: measured time of each figure; programs take turns, so that all see the same machine.
+    """
+    real, fake = _features(1), _features(2)
+    programs = {"latent-lab": _ours}
+    if find_spec("torch_fidelity"):
+        programs["torch-fidelity"] = _torch_fidelity
+        programs["torchmetrics"] = _torchmetrics  # which asks for that package, too
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    values: dict[str, float] = {}
+    for call in programs.values():
+        call(real[:3000, :], fake[:3000, :])
+    while len(times["latent-lab"]) < 3 or sum(times["latent-lab"]) < seconds:
+        for name, call in programs.items():
+            taken, values[name] = _timed(lambda call=call: call(real, fake))  # type: ignore[misc]
+            times[name].append(taken)
+    programs["scipy's sqrtm, once"] = _scipy
+    taken, values["scipy's sqrtm, once"] = _timed(lambda: _scipy(real, fake))
+    times["scipy's sqrtm, once"] = [taken]
+
+    ours = statistics.median(times["latent-lab"])
+    lines = [
+        f"| Fréchet distance, {_COUNT:,} + {_COUNT:,} x {_WIDTH} features | s | latent-lab / this | value differs by |",
+        "|---|---|---|---|",
+    ]
+    for name in programs:
+        median = statistics.median(times[name])
+        deviation = abs(values[name] / values["latent-lab"] - 1.0)
+        lines.append(f"| {name} | {median:.2f} | {ours / median:.2f} | {deviation:.0e} |")
+    taken, _ = _timed(lambda: frechet_interval(real, fake).high)
+    lines.append(f"| latent-lab, 95 % interval | {taken:.2f} | | |")
+    del real, fake
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        taken, megabytes = pool.submit(_neighbour_cost, _COUNT, _WIDTH).result()
+    return [
+        *lines,
+        "",
+        f"| {_COUNT:,} + {_COUNT:,} x {_WIDTH} features | s | extra MB |",
+        "|---|---|---|",
+        f"| precision and recall | {taken:.2f} | {megabytes:.0f} |",
+    ]

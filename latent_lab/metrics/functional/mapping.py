@@ -1,0 +1,257 @@
+"""Errors of maps between latent spaces: of codes, of images, beside what no map at all would give.
+
+Per-element means of squared differences, as Asperti and Tonelli report them ("Comparing the latent space of generative
+models", 2022), one number for each sample, so that means, intervals and comparisons come from the same numbers. Image
+errors are in units of the [0, 1] range, as published: a quarter of those in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latent_lab.distributed import IndexedRandom
+from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, interval_of, mean_interval, resample
+from latent_lab.metrics.functional.reconstruction import mean_squared_error
+from latent_lab.types import Images, Indices, Latents, OtherImages, Scores
+
+AnyImages: TypeAlias = Float[Tensor, "_ _ _ _"]
+"""Images of any number and size, which a function checks itself."""
+
+
+class MappedImageErrors(NamedTuple):
+    """Mean squared errors of images x, one for each, (N,), in units of the [0, 1] range."""
+
+    source_reconstruction: Scores
+    """R-MSE: |x - D1(E1(x))|^2, a property of the source alone."""
+    target_reconstruction: Scores
+    """|x - D2(E2(x))|^2: what a perfect map would give for `mapped_to_original`."""
+    mapped_to_original: Scores
+    """M-MSE as the published program computes it: |x - D2(map(E1(x)))|^2."""
+    mapped_to_ideal: Scores
+    """M-MSE as the thesis describes it: |D2(E2(x)) - D2(map(E1(x)))|^2."""
+    mapped_to_source: Scores
+    """|D1(E1(x)) - D2(map(E1(x)))|^2."""
+
+    def means(self) -> dict[str, float]:
+        """Of each error over the images."""
+        return {name: scores.mean().item() for name, scores in self._asdict().items()}
+
+    def intervals(
+        self, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    ) -> dict[str, Interval]:
+        """Of each mean; all from the same resamples.
+
+        Args:
+            level: share of the resampled means inside.
+            num_resamples: number of resamples.
+            seed: of the resamples.
+        """
+        return {
+            name: mean_interval(scores, level=level, num_resamples=num_resamples, seed=seed)
+            for name, scores in self._asdict().items()
+        }
+
+
+def _unit_error(images: Images, others: OtherImages) -> Scores:
+    if images.shape != others.shape:
+        raise ValueError(
+            f"images of one size are compared, got {tuple(images.shape)} and {tuple(others.shape)}: crop and resize "
+            "them alike first"
+        )
+    # A range of 2 becomes one of 1.
+    return mean_squared_error(images, others) / 4.0
+
+
+def mapped_image_errors(
+    images: Images, source_reconstructions: AnyImages, target_reconstructions: AnyImages, mapped: AnyImages
+) -> MappedImageErrors:
+    """Both published readings of the map's error, and the errors of both models themselves.
+
+    Args:
+        images: x, (N, C, H, W) in [-1, 1].
+        source_reconstructions: D1(E1(x)), the same shape.
+        target_reconstructions: D2(E2(x)), the ideal decodings.
+        mapped: D2(map(E1(x))).
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    return MappedImageErrors(
+        source_reconstruction=_unit_error(images, source_reconstructions),
+        target_reconstruction=_unit_error(images, target_reconstructions),
+        mapped_to_original=_unit_error(images, mapped),
+        mapped_to_ideal=_unit_error(target_reconstructions, mapped),
+        mapped_to_source=_unit_error(source_reconstructions, mapped),
+    )
+
+
+def _check_codes(targets: Tensor, estimates: Tensor) -> None:
+    if targets.ndim != 2 or targets.shape != estimates.shape or len(targets) == 0:
+        raise ValueError(
+            "codes and what is compared with them must have the same shape (N, D), got "
+            f"{tuple(targets.shape)} and {tuple(estimates.shape)}"
+        )
+    for name, codes in (("codes", targets), ("compared codes", estimates)):
+        broken = int((~codes.isfinite().all(1)).sum())
+        if broken:
+            raise ValueError(f"{broken} of {len(codes)} {name} are not finite: the model or the map is damaged")
+
+
+def latent_errors(targets: Latents, estimates: Float[Tensor, "M E"]) -> Scores:
+    """Mean over coordinates of (y - y')^2, (N,), float64.
+
+    L-MSE of y = E2(x) and y' = map(E1(x)); I-MSE, the error of an inversion, of z from the prior and E(D(z)).
+
+    Args:
+        targets: (N, D) y.
+        estimates: (N, D) y'.
+
+    Raises:
+        ValueError: if shapes differ or codes are not finite.
+    """
+    _check_codes(targets, estimates)
+    return (targets.double() - estimates.double()).square().mean(1)
+
+
+class ExplainedVariance(NamedTuple):
+    """R^2 = 1 - squared error / squared deviation from the mean; 1 is exact, 0 no better than the mean code."""
+
+    pooled: float
+    """Of all coordinates together, so that those of much variance count most."""
+    per_dimension: Float[Tensor, "D"]
+    """Of each; NaN where a coordinate does not vary."""
+
+
+def explained_variance(targets: Latents, estimates: Float[Tensor, "M E"]) -> ExplainedVariance:
+    """R^2 of estimates of codes; held out, if these codes had no part in the fit.
+
+    The mean is that of these targets, so that a map that knows nothing has about -D / N of the fit, or a little below.
+
+    Args:
+        targets: (N, D) y, N at least 2.
+        estimates: (N, D) y'.
+
+    Raises:
+        ValueError: if shapes differ, codes are not finite, or all targets are equal.
+    """
+    _check_codes(targets, estimates)
+    truth = targets.double()
+    total = (truth - truth.mean(0)).square().sum(0)
+    error = (truth - estimates.double()).square().sum(0)
+    # Below this, a mean's rounding is all the deviation there is.
+    nothing = total <= 1e-12 * truth.square().sum(0)
+    if nothing.all():
+        raise ValueError(f"all {len(truth)} target codes are equal: of a space that has collapsed nothing is explained")
+    per_dimension = torch.where(nothing, torch.nan, 1.0 - error / total)
+    return ExplainedVariance((1.0 - error.sum() / total.sum()).item(), per_dimension)
+
+
+def explained_variance_interval(
+    targets: Latents,
+    estimates: Float[Tensor, "M E"],
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The interval of the pooled R^2 over other samples, the map being what it is.
+
+    Args:
+        targets: (N, D).
+        estimates: (N, D).
+        level: share of the resampled values inside.
+        num_resamples: number of resamples.
+        seed: of the resamples.
+
+    Raises:
+        ValueError: as `explained_variance`.
+    """
+    estimate = explained_variance(targets, estimates).pooled
+    truth = targets.detach().double().cpu()
+    # Resamples are counts of rows: deviations come from weighted sums, without a copy of the codes for each.
+    truth = truth - truth.mean(0)
+    count = len(truth)
+    errors = latent_errors(targets, estimates).detach().cpu() * truth.shape[1]
+    counts = torch.stack(
+        [torch.bincount(resample(count, number, seed), minlength=count) for number in range(num_resamples)]
+    ).double()
+    total = counts @ truth.square().sum(1) - (counts @ truth).square().sum(1) / count
+    return interval_of(1.0 - counts @ errors / total, estimate=estimate, level=level)
+
+
+# What no map at all would give
+
+
+def derangement(count: int, seed: int = 0) -> Indices:
+    """A random permutation (count,) without fixed points: every sample is paired with another one.
+
+    Samples are put in a random circle, and each gets its neighbour in it.
+
+    Args:
+        count: at least 2.
+        seed: of the circle.
+
+    Raises:
+        ValueError: with fewer than two samples.
+    """
+    if count < 2:
+        raise ValueError(f"shuffled pairs need at least 2 samples, got {count}")
+    circle = torch.randperm(count, generator=IndexedRandom(seed, "mapping/derangement").generator(0))
+    partner = torch.empty_like(circle)
+    partner[circle] = circle.roll(-1)
+    return partner
+
+
+def mean_image_errors(images: Images, mean: Float[Tensor, "C H W"] | None = None) -> Scores:
+    """Errors (N,) of the mean image as everybody's reconstruction, in units of the [0, 1] range.
+
+    The fair baseline of image errors: a map that knows nothing of an image can do so well. Published as one is the
+    error of pairs of random images (0.116 for CelebA), which is twice as large: see `random_pair_error`.
+
+    Args:
+        images: (N, C, H, W) in [-1, 1].
+        mean: (C, H, W), of training images; none: of these images, slightly too good.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    centre = images.double().mean(0) if mean is None else mean.double()
+    return _unit_error(images, centre.expand(len(images), *centre.shape))
+
+
+def random_pair_error(images: Images) -> float:
+    """Mean squared error of all pairs of different images, in units of the [0, 1] range: twice the unbiased variance.
+
+    Args:
+        images: (N, C, H, W) in [-1, 1], N at least 2.
+
+    Raises:
+        ValueError: with fewer than two images.
+    """
+    if len(images) < 2:
+        raise ValueError(f"pairs of images need at least 2, got {len(images)}")
+    return 2.0 * (mean_image_errors(images).sum() / (len(images) - 1)).item()
+
+
+def random_pair_error_interval(
+    images: Images, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> Interval:
+    """The interval of `random_pair_error`: twice that of the mean image's error, to first order in 1 / N.
+
+    Args:
+        images: (N, C, H, W) in [-1, 1], N at least 2.
+        level: share of the resampled values inside.
+        num_resamples: number of resamples.
+        seed: of the resamples.
+
+    Raises:
+        ValueError: with fewer than two images.
+    """
+    estimate = random_pair_error(images)
+    scores = 2.0 * mean_image_errors(images).cpu()
+    means = [scores[resample(len(scores), number, seed)].mean() for number in range(num_resamples)]
+    return interval_of(torch.stack(means), estimate=estimate, level=level)
