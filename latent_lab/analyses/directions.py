@@ -3,31 +3,24 @@
     delta = mean(encode(with)) - mean(encode(without))
 
 (Heljakka et al., ACCV 2018, and the Automodulator, NeurIPS 2020). The two sets are exemplars: a few dozen images,
-chosen by a label, or two folders. A direction may also come from a file.
+chosen by a label, or two folders. A direction may also come from a file (`latent.directions`).
 """
 
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from latent_lab.analyses.feeding import batches, real_images
 from latent_lab.analyses.label_regression import all_labels, are_binary
 from latent_lab.distributed import IndexedRandom
+from latent_lab.latent.directions import Direction, mean_difference, read_direction
 from latent_lab.latent.interfaces import AbstractAutoencoder
-from latent_lab.types import ImageBatch, ImageSource
-
-Direction = Float[Tensor, "1 D"]
+from latent_lab.types import ImageBatch, ImageSource, Latents
 
 
 @dataclass(frozen=True)
@@ -129,51 +122,15 @@ def difference_of_means(
         absent: images without it.
         batch_size: images at a time.
     """
-    return _mean_code(model, *present, batch_size) - _mean_code(model, *absent, batch_size)
+    return mean_difference(_codes(model, *present, batch_size), _codes(model, *absent, batch_size))
 
 
-def _mean_code(model: AbstractAutoencoder, source: ImageSource, places: Sequence[int], batch_size: int) -> Direction:
+def _codes(model: AbstractAutoencoder, source: ImageSource, places: Sequence[int], batch_size: int) -> Latents:
     codes = [
-        model.encode(real_images(model, source, [places[i] for i in piece])).double()
+        model.encode(real_images(model, source, [places[i] for i in piece]))
         for piece in batches(range(len(places)), batch_size)
     ]
-    return torch.cat(codes).mean(0, keepdim=True).float()
-
-
-def read_direction(path: str | Path, dim: int) -> Direction:
-    """A direction from a file: one float tensor (1, D) or (D,), as the published programs save it or as safetensors.
-
-    Args:
-        path: .safetensors, or a file of `torch.save`, of which only tensors are read.
-        dim: D of the model's latent space.
-
-    Raises:
-        ValueError: if the file is missing, holds something else or has another D.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise ValueError(f"there is no direction at {path}: give a .safetensors or .pt file with one tensor")
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = list(load_file(path).values())
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} holds no plain tensor, so it was not opened: {str(error).splitlines()[0]}") from error
-    if isinstance(content, Mapping):
-        content = list(content.values())
-    if isinstance(content, list):
-        content = content[0] if len(content) == 1 else None
-    if not isinstance(content, Tensor) or content.shape not in ((dim,), (1, dim)) or not content.is_floating_point():
-        found = tuple(content.shape) if isinstance(content, Tensor) else "something else"
-        raise ValueError(
-            f"{path} must hold one float tensor of shape (1, {dim}), a direction of this model's latent space, got "
-            f"{found}"
-        )
-    direction = content.float().reshape(1, dim)
-    if not direction.isfinite().all():
-        raise ValueError(f"{path} holds numbers that are not finite: make the direction anew")
-    return direction
+    return torch.cat(codes)
 
 
 __all__ = ["Chosen", "Direction", "Exemplars", "choose_exemplars", "difference_of_means", "read_direction"]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from latent_lab.images import resize
-from latent_lab.latent.interfaces import AbstractDecoder, AbstractLayeredDecoder, require
+from latent_lab.latent.interfaces import (
+    AbstractDecoder,
+    AbstractLayeredDecoder,
+    AbstractMappedDecoder,
+    AbstractMappedNoisyDecoder,
+    AbstractNoisyDecoder,
+    require,
+)
 from latent_lab.latent.spaces import AbstractLatentSpace
 from latent_lab.types import Images, Latents, OtherImages, Styles
 
@@ -19,8 +28,9 @@ FACE_BOX = (60, 20, 940, 900)
 class Cropped(nn.Module, AbstractDecoder):
     """A decoder whose images are a part of the given one's, at another resolution.
 
-    The reduction is antialiased and bilinear, as `ImageFolder` with the same box reads image files; `cropped` makes a
-    layered one of a layered decoder. Views come first: `cropped(WSpaceView(model))` has latents of W.
+    The reduction is antialiased and bilinear, as `ImageFolder` with the same box reads image files; `cropped` makes one
+    with layers, and with a mapping, of a decoder that has them. Views come first: `cropped(WSpaceView(model))` has
+    latents of W.
 
     Args:
         decoder: any decoder; at least as large as the box when it decodes.
@@ -77,8 +87,12 @@ class Cropped(nn.Module, AbstractDecoder):
         return resize(images[:, :, top:bottom, left:right].float(), self.resolution, "bilinear").clamp(-1.0, 1.0)
 
 
-class CroppedLayers(Cropped, AbstractLayeredDecoder):
-    """The same of a decoder that takes one latent for every layer."""
+class CroppedLayers(Cropped, AbstractNoisyDecoder):
+    """The same of a decoder that takes one latent for every layer, and noise wherever the decoder does."""
+
+    def __init__(self, decoder: Any, box: Sequence[int] = FACE_BOX, resolution: int = 64) -> None:
+        super().__init__(decoder, box, resolution)
+        self.layer_noise = bool(getattr(decoder, "layer_noise", False))
 
     @property
     def num_layers(self) -> int:
@@ -95,8 +109,41 @@ class CroppedLayers(Cropped, AbstractLayeredDecoder):
         """Cropped images of one latent for every layer (N, L, D), clamped."""
         return self.crop(self.decoder.decode_layers(styles))
 
+    def decode_with_noise(self, latents: Latents | Styles, noise: Callable[[torch.Size], Tensor] | None) -> Images:
+        """Cropped images with this noise in the layers, clamped; it is as large as the decoder's layers."""
+        if isinstance(self.decoder, AbstractNoisyDecoder):
+            return self.crop(self.decoder.decode_with_noise(latents, noise))
+        return self.decode(latents) if latents.ndim == 2 else self.decode_layers(latents)
+
+
+class CroppedMapped(CroppedLayers, AbstractMappedNoisyDecoder):
+    """The same of a decoder that maps its latents first."""
+
+    @property
+    def mapped_average(self) -> Float[Tensor, "D"]:
+        """The decoder's."""
+        average: Tensor = self.decoder.mapped_average
+        return average
+
+    def map(self, latents: Latents) -> Latents:
+        """Points of W (N, D) of latents (N, D)."""
+        mapped: Latents = self.decoder.map(latents)
+        return mapped
+
+    def decode_mapped(self, styles: Styles) -> Images:
+        """Cropped images of one point of W for every layer (N, L, D), clamped."""
+        return self.crop(self.decoder.decode_mapped(styles))
+
+    def decode_mapped_with_noise(self, styles: Styles, noise: Callable[[torch.Size], Tensor] | None) -> Images:
+        """The same with this noise in the layers."""
+        if isinstance(self.decoder, AbstractMappedNoisyDecoder):
+            return self.crop(self.decoder.decode_mapped_with_noise(styles, noise))
+        return self.decode_mapped(styles)
+
 
 def cropped(decoder: Any, box: Sequence[int] = FACE_BOX, resolution: int = 64) -> Cropped:
-    """`Cropped` or, of a decoder with layers, `CroppedLayers`."""
+    """`Cropped` or, of a decoder with layers, `CroppedLayers` or, if it maps its latents, too, `CroppedMapped`."""
+    if isinstance(decoder, AbstractMappedDecoder):
+        return CroppedMapped(decoder, box, resolution)
     kind = CroppedLayers if isinstance(decoder, AbstractLayeredDecoder) else Cropped
     return kind(decoder, box, resolution)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from latent_lab.latent.spaces import AbstractLatentSpace
-from latent_lab.latent.styles import LayerKey, assemble
+from latent_lab.latent.styles import LayerKey, assemble, repeat
 from latent_lab.types import Images, Latents, Styles
 
 
@@ -180,6 +180,26 @@ class AbstractNoisyDecoder(AbstractLayeredDecoder):
         """
 
 
+class AbstractMappedNoisyDecoder(AbstractMappedDecoder, AbstractNoisyDecoder):
+    """Does both (StyleGAN)."""
+
+    @abstractmethod
+    def decode_mapped_with_noise(self, styles: Styles, noise: Callable[[torch.Size], Tensor] | None) -> Images:
+        """Images of points of W, one for every layer (N, L, D), whose layers add this noise.
+
+        Args:
+            styles: as `decode_mapped` takes them.
+            noise: as for `decode_with_noise`.
+        """
+
+    def decode_with_noise(self, latents: Latents | Styles, noise: Callable[[torch.Size], Tensor] | None) -> Images:
+        """decode_mapped_with_noise of mapped latents."""
+        if latents.ndim == 2:
+            return self.decode_mapped_with_noise(repeat(self.map(latents), self.num_layers), noise)
+        mapped = self.map(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+        return self.decode_mapped_with_noise(mapped, noise)
+
+
 class AbstractTranslator(ABC):
     """Moves images between named domains."""
 
@@ -203,6 +223,7 @@ _WHO_QUALIFIES: dict[type, str] = {
     AbstractLayeredDecoder: "a decoder with one latent per layer (such as Automodulator) qualifies",
     AbstractMappedDecoder: "a StyleGAN, or one wrapped in Truncated, qualifies",
     AbstractNoisyDecoder: "an Automodulator or a StyleGAN qualifies",
+    AbstractMappedNoisyDecoder: "a StyleGAN, or one wrapped in Truncated, qualifies",
     AbstractTranslator: "a translation chain qualifies",
 }
 

@@ -2,18 +2,21 @@
 
 For each image x on its own,
 
-    minimise over z   mean over values of (x - G(z))^2 + w |z|^2 / L
+    minimise over z   mean over values of (x - G(z))^2 + v d(x, G(z)) + w E(z)
 
-from one start or several; the best end is kept. The published comparison used BFGS (Tonelli 2022, figure 2.3) and tells
-neither starts nor steps; a prior term and gradient steps are Creswell and Bharath's (2016, 2018), stochastic clipping
-is Lipton and Tripathi's (2017), the start from a learned encoder Zhu et al.'s (2016).
+from one start or several; the best end is kept. E is the energy of the space's prior, |z|^2 / L of normal latents and
+a Mahalanobis distance in W; d is a perceptual distance. The published comparison used BFGS (Tonelli 2022, figure 2.3)
+and tells neither starts nor steps; a prior term and gradient steps are Creswell and Bharath's (2016, 2018), stochastic
+clipping is Lipton and Tripathi's (2017), the start from a learned encoder Zhu et al.'s (2016); W, W+, the start from
+the mean of W and the perceptual term are Abdal, Qin and Wonka's (Image2StyleGAN, 2019).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -25,12 +28,15 @@ from latent_lab import images as conversions
 from latent_lab.distributed import IndexedRandom
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
 from latent_lab.latent.spaces import AbstractLatentSpace
+from latent_lab.latent.views import LayersView
 from latent_lab.types import Images, Indices, Latents, Scores
 
 Optimiser = Literal["lbfgs", "adam"]
 Clipping = Literal["project", "stochastic"]
 Encoder: TypeAlias = Callable[[Images], Latents]
 """Any map of images (N, C, R, R) to latents (N, L), such as the method `encode` of a model."""
+Distance: TypeAlias = Callable[[Images, Images], Scores]
+"""How unlike pairs of images look, (N,), differentiable: LPIPS, for example."""
 
 GIVEN_START = -1
 """In `Inversion.winner`: the start that was passed in; restarts from the prior are numbered from 0."""
@@ -51,9 +57,12 @@ class InversionSettings:
     steps: int = 200
     """Iterations from each start."""
     restarts: int = 4
-    """Starts drawn from the prior for each image, besides the start that is given."""
+    """Starts drawn from the prior for each image, besides the start that is given; where the space has a centre, as W
+    has its mean, the first of them is there."""
     prior_weight: float = 0.0
-    """w of the term w |z|^2 / L beside the mean squared error in [-1, 1] units."""
+    """w of the term w E(z) beside the mean squared error in [-1, 1] units; E is the space's `prior_energy`."""
+    perceptual_weight: float = 0.0
+    """v of the term v d(x, G(z)), for which `invert` needs a distance."""
     clip: float | None = None
     """Coordinates stay in [-clip, clip]; null: no box. Before projection, in spaces that have one."""
     clipping: Clipping = "project"
@@ -75,6 +84,10 @@ class InversionSettings:
             raise ValueError(f"restarts must not be negative, got {self.restarts}")
         if self.prior_weight < 0:
             raise ValueError(f"prior_weight must not be negative, got {self.prior_weight}: 0 leaves the prior out")
+        if self.perceptual_weight < 0:
+            raise ValueError(
+                f"perceptual_weight must not be negative, got {self.perceptual_weight}: 0 leaves the distance out"
+            )
         if self.clip is not None and self.clip <= 0:
             raise ValueError(f"clip must be positive or null (no box), got {self.clip}")
         if self.learning_rate <= 0:
@@ -90,7 +103,7 @@ class Inversion:
     latents: Latents
     """(N, L) points of the decoder's space."""
     loss: Scores
-    """(N,) what was minimised, the prior term included."""
+    """(N,) what was minimised, all terms included."""
     error: Scores
     """(N,) mean over channels and pixels of (x - G(z))^2, in [-1, 1] units, not quantised."""
     winner: Indices
@@ -115,8 +128,12 @@ def invert(
     *,
     start: Latents | None = None,
     index: Sequence[int] | None = None,
+    distance: Distance | None = None,
 ) -> Inversion:
     """Latents whose images are as near as possible to given ones.
+
+    With one latent for every layer (`LayersView`), what stands for the starts of the prior is the best that
+    `invert_layers` finds with one for all layers.
 
     Every start counts as a result, too, so a loss is never above that of its start (projected into space and box). The
     decoder should be in evaluation mode; its parameters are read and get no gradient. Gradients are switched on within,
@@ -129,10 +146,21 @@ def invert(
         start: (N, L) one more start for each image, from a learned encoder, for example.
         index: (N,) global number of each image, on which its restarts depend; none: numbers made from the images' 8-bit
             content, so that an image has the same restarts in any company.
+        distance: of the perceptual term.
 
     Raises:
-        ValueError: if there is no start at all, or one that is no number, or a number of rows does not fit.
+        ValueError: if there is no start at all, or one that is no number, or a number of rows does not fit, or a
+            perceptual term has a weight and no distance.
     """
+    if settings.perceptual_weight > 0 and distance is None:
+        raise ValueError("perceptual_weight needs a distance of images: pass one to the inversion, or leave it at 0")
+    layers = layers_view(decoder)
+    if layers is not None and settings.restarts > 0:
+        refined = invert_layers(layers, images, settings, index=index, distance=distance)[1]
+        if start is None:
+            return refined
+        alone = replace(settings, restarts=0)
+        return best_of(refined, invert(decoder, images, alone, start=start, index=index, distance=distance))
     count, dim = len(images), decoder.latent_space.dim
     if start is None and settings.restarts == 0:
         raise ValueError("an inversion needs a start: give restarts at least 1, or a start for each image")
@@ -146,7 +174,7 @@ def invert(
     with torch.inference_mode(False), torch.enable_grad():
         images = images.detach().clone()
         numbers = [_fingerprint(image) for image in images] if index is None else list(index)
-        task = _Task(decoder, images, numbers, settings)
+        task = _Task(decoder, images, numbers, settings, distance)
         best: Inversion | None = None
         for which, points in _starts(task, start):
             found = task.improve(points, which)
@@ -155,12 +183,52 @@ def invert(
     return best
 
 
+def invert_layers(
+    decoder: LayersView,
+    images: Images,
+    settings: InversionSettings = InversionSettings(),
+    *,
+    index: Sequence[int] | None = None,
+    distance: Distance | None = None,
+) -> tuple[Inversion, Inversion]:
+    """The best latents for all layers at once (W), and the best for each layer alone (W+) that are found from there.
+
+    The second loss is never above the first.
+
+    Args:
+        decoder: the view of one latent for every layer.
+        images: as for `invert`.
+        settings: of both searches, whose steps add up.
+        index: as for `invert`.
+        distance: as for `invert`.
+
+    Returns:
+        Both in the decoder's space, the first with the same latent in every layer; winners are starts of the first.
+    """
+    shared = invert(decoder.decoder, images, settings, index=index, distance=distance)
+    start = decoder.latent_space.repeat(shared.latents)
+    of_layers = invert(decoder, images, replace(settings, restarts=0), start=start, index=index, distance=distance)
+    return replace(shared, latents=start), replace(of_layers, winner=shared.winner)
+
+
+def layers_view(decoder: AbstractDecoder) -> LayersView | None:
+    """The view of one latent for every layer that a decoder is, perhaps with an encoder around it."""
+    inner: Any = decoder
+    while isinstance(inner, _Wrapped):
+        inner = inner.decoder
+    return inner if isinstance(inner, LayersView) else None
+
+
 def _starts(task: _Task, start: Latents | None) -> Iterator[tuple[int, Latents]]:
     if start is not None:
         yield GIVEN_START, start.detach().clone().to(task.images)
+    centre = task.space.centre
     for restart in range(task.settings.restarts):
+        if restart == 0 and centre is not None:
+            yield restart, centre.to(task.images).expand(len(task.images), -1)
+            continue
         random = IndexedRandom(task.settings.seed, f"inversion/start/{restart}")
-        rows = [torch.randn(task.space.dim, generator=random.generator(number)) for number in task.numbers]
+        rows = [torch.randn(task.space.num_normals, generator=random.generator(number)) for number in task.numbers]
         yield restart, task.space.from_normal(torch.stack(rows).to(task.images))
 
 
@@ -173,19 +241,31 @@ class _Task:
     """Some images, and what is to be minimised for each of them."""
 
     def __init__(
-        self, decoder: AbstractDecoder, images: Images, numbers: Sequence[int], settings: InversionSettings
+        self,
+        decoder: AbstractDecoder,
+        images: Images,
+        numbers: Sequence[int],
+        settings: InversionSettings,
+        distance: Distance | None,
     ) -> None:
         self.decoder = decoder
         self.space = decoder.latent_space
         self.images = images
         self.numbers = numbers
         self.settings = settings
+        self.distance = distance
 
     def errors(self, points: Latents, rows: slice = slice(None)) -> tuple[Scores, Scores]:
         """Loss and mean squared error (n,) at points that are not yet projected, for some of the images."""
         latents = self.space.project(points)
-        error = (self.decoder.decode(latents).to(self.images) - self.images[rows]).square().mean((1, 2, 3))
-        return error + self.settings.prior_weight * latents.square().mean(1), error
+        made, wanted = self.decoder.decode(latents).to(self.images), self.images[rows]
+        loss = error = (made - wanted).square().mean((1, 2, 3))
+        if self.settings.prior_weight > 0:
+            loss = loss + self.settings.prior_weight * self.space.prior_energy(latents)
+        if self.settings.perceptual_weight > 0 and self.distance is not None:
+            # Where the decoder overflows the error says so already, and nothing else takes such images.
+            loss = loss + self.settings.perceptual_weight * self.distance(made.nan_to_num(), wanted).to(loss)
+        return loss, error
 
     def improve(self, points: Latents, which: int) -> Inversion:
         """The best of the starts and of what the optimiser makes of them."""
@@ -339,6 +419,7 @@ class Inverted(_Wrapped):
         decoder: makes images.
         settings: of the optimisation.
         start: gives one more start for each image; with one, the inversion is called hybrid.
+        distance: of the perceptual term.
     """
 
     def __init__(
@@ -346,12 +427,15 @@ class Inverted(_Wrapped):
         decoder: AbstractDecoder,
         settings: InversionSettings = InversionSettings(),
         start: Encoder | None = None,
+        distance: Distance | None = None,
     ) -> None:
         super().__init__(decoder)
         self.settings = settings
         self.start = start
+        # Not a part of this module: what measures is no part of a model.
+        self.distance: Distance | None = None if distance is None else partial(distance)
 
     def encode(self, images: Images) -> Latents:
         """The best latents found; each image's depend on the image alone."""
         start = None if self.start is None else self.start(images)
-        return invert(self.decoder, images, self.settings, start=start).latents
+        return invert(self.decoder, images, self.settings, start=start, distance=self.distance).latents

@@ -6,9 +6,13 @@ Nothing else in the package asks "is it a sphere?".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
@@ -26,15 +30,34 @@ class AbstractLatentSpace(ABC):
     def dim(self) -> int:
         """Number of coordinates D."""
 
+    @property
+    def num_normals(self) -> int:
+        """Width of the standard normal rows that `from_normal` takes: D, unless a sample has fewer degrees of
+        freedom.
+        """
+        return self.dim
+
+    @property
+    def centre(self) -> Float[Tensor, "D"] | None:
+        """Where a search begins if samples of the prior would be bad starts; none: at samples."""
+        return None
+
     @abstractmethod
     def from_normal(self, normal: Latents) -> Latents:
-        """Maps standard normal rows (N, D) to samples of the prior, so that callers decide where randomness comes
-        from.
+        """Maps standard normal rows (N, num_normals) to samples (N, D) of the prior, so that callers decide where
+        randomness comes from.
         """
 
     def sample(self, n: int, rng: torch.Generator) -> Latents:
         """Draws n independent samples of the prior, on the generator's device."""
-        return self.from_normal(torch.randn(n, self.dim, generator=rng, device=rng.device))
+        return self.from_normal(torch.randn(n, self.num_normals, generator=rng, device=rng.device))
+
+    def prior_energy(self, latents: Latents) -> Scores:
+        """How unlikely points are, (N,): |z|^2 / D of the standard normal prior, whose own samples have 1 on average.
+
+        -2 / D times the logarithm of the density, up to a constant; spaces with another prior have another one.
+        """
+        return latents.square().mean(1)
 
     @abstractmethod
     def project(self, latents: Latents) -> Latents:
@@ -128,6 +151,11 @@ class Hypersphere(_Vectors):
         total = torch.linalg.vector_norm(a + b, dim=1)
         return 2.0 * torch.atan2(difference, total)
 
+    @override
+    def prior_energy(self, latents: Latents) -> Scores:
+        """1 everywhere: no point of the sphere is more likely than another."""
+        return torch.ones_like(latents[:, 0])
+
 
 class GaussianDirections(Gaussian):
     """R^D with the standard normal prior, read by a network that looks at directions alone (StyleGAN's Z).
@@ -153,10 +181,13 @@ class GaussianDirections(Gaussian):
 
 
 class Empirical(_Vectors):
-    """R^D with the prior given by example points (StyleGAN's W): sampling draws one of them with replacement.
+    """R^D with the prior given by example points: sampling draws one of them with replacement.
 
     Args:
         samples: (M, D) example points, M > 0.
+
+    Raises:
+        ValueError: if there are none.
     """
 
     symbol = "w"
@@ -165,8 +196,44 @@ class Empirical(_Vectors):
         if len(samples) == 0:
             raise ValueError("an empirical space needs at least one example point, got none")
         super().__init__(samples.shape[1])
-        self.samples = samples
-        self.mean = samples.mean(0)
+        self._samples = samples
+
+    @property
+    def samples(self) -> Latents:
+        """The example points (M, D)."""
+        return self._samples
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "D"]:
+        """Of the example points."""
+        with _for_gradients():
+            return self.samples.mean(0)
+
+    @cached_property
+    def whitening(self) -> Float[Tensor, "D D"]:
+        """Makes rows of unit covariance of centred points: (w - mean) whitening, from C = V diag(s) V^T by V / sqrt(s).
+
+        Variances s below a millionth of the largest count as that much, so that it exists for a few points, too.
+        """
+        with _for_gradients():
+            centred = (self.samples - self.mean).double().cpu()
+            variances, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
+            floor = (1e-6 * variances[-1]).clamp_min(1e-12)
+            return (directions / torch.maximum(variances, floor).sqrt()).to(self.samples)
+
+    @property
+    @override
+    def centre(self) -> Float[Tensor, "D"]:
+        """The mean, as Abdal et al. (2019) begin."""
+        return self.mean
+
+    @override
+    def prior_energy(self, latents: Latents) -> Scores:
+        """Squared Mahalanobis distance from the mean over D: (w - mean) C^-1 (w - mean)^T / D, 1 for average samples.
+
+        It takes the prior for a normal distribution of this mean and covariance.
+        """
+        return ((latents - self.mean.to(latents)) @ self.whitening.to(latents)).square().mean(1)
 
     @override
     def from_normal(self, normal: Latents) -> Latents:
@@ -186,6 +253,134 @@ class Empirical(_Vectors):
     @override
     def distance(self, a: Latents, b: Latents) -> Scores:
         return torch.linalg.vector_norm(a - b, dim=1)
+
+
+class Pushforward(Empirical):
+    """R^D with the prior of mapped samples of another space (StyleGAN's W).
+
+    A sample is the mapped sample of the source that the same normal row stands for. So many example points, the first
+    of a seed, give mean and covariance; they are mapped when they are first asked for.
+
+    Args:
+        source: the other space.
+        mapping: its points, on any device, to points (N, D).
+        dim: D.
+        count: number of example points.
+        seed: of them.
+
+    Raises:
+        ValueError: if there are to be none.
+    """
+
+    def __init__(
+        self,
+        source: AbstractLatentSpace,
+        mapping: Callable[[Latents], Latents],
+        dim: int,
+        *,
+        count: int,
+        seed: int,
+    ) -> None:
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}: so many points stand for W")
+        _Vectors.__init__(self, dim)
+        self.source = source
+        self.count = count
+        self.seed = seed
+        self._map = mapping
+
+    @cached_property
+    def samples(self) -> Latents:
+        """The example points (count, D)."""
+        with _for_gradients():
+            return self._mapped(self.source.sample(self.count, torch.Generator().manual_seed(self.seed)))
+
+    @property
+    @override
+    def num_normals(self) -> int:
+        return self.source.num_normals
+
+    @override
+    def from_normal(self, normal: Latents) -> Latents:
+        return self._mapped(self.source.from_normal(normal))
+
+    @torch.no_grad()
+    def _mapped(self, latents: Latents) -> Latents:
+        return self._map(latents)
+
+
+class PerLayer(AbstractLatentSpace):
+    """Points of a space, one for every layer, in one row (N, L * D): W+ of W (Abdal et al. 2019).
+
+    A sample of its prior is one sample of the space for all layers, as a decoder is trained. Paths are the space's own
+    in each layer; the distance is the root of the sum of the layers' squares.
+
+    Args:
+        space: of one layer's latents.
+        num_layers: L.
+    """
+
+    def __init__(self, space: AbstractLatentSpace, num_layers: int) -> None:
+        self.space = space
+        self.num_layers = num_layers
+        self.symbol = f"{space.symbol}plus"
+
+    def __repr__(self) -> str:
+        return f"PerLayer({self.space!r}, {self.num_layers})"
+
+    @property
+    def dim(self) -> int:
+        """See `AbstractLatentSpace`."""
+        return self.num_layers * self.space.dim
+
+    @property
+    @override
+    def num_normals(self) -> int:
+        return self.space.num_normals
+
+    @property
+    @override
+    def centre(self) -> Float[Tensor, "LD"] | None:
+        """The space's, in every layer."""
+        centre = self.space.centre
+        return None if centre is None else centre.repeat(self.num_layers)
+
+    def repeat(self, latents: Latents) -> Latents:
+        """Points (N, L * D) with the same point of the space (N, D) in every layer."""
+        return latents.repeat(1, self.num_layers)
+
+    @override
+    def from_normal(self, normal: Latents) -> Latents:
+        return self.repeat(self.space.from_normal(normal))
+
+    @override
+    def project(self, latents: Latents) -> Latents:
+        return self.space.project(self._rows(latents)).reshape(latents.shape)
+
+    @override
+    def interpolate(self, a: Latents, b: Latents, t: float | Tensor) -> Latents:
+        share = t.repeat_interleave(self.num_layers) if isinstance(t, Tensor) and t.ndim else t
+        return self.space.interpolate(self._rows(a), self._rows(b), share).reshape(a.shape)
+
+    @override
+    def distance(self, a: Latents, b: Latents) -> Scores:
+        of_layers = self.space.distance(self._rows(a), self._rows(b))
+        return torch.linalg.vector_norm(of_layers.view(-1, self.num_layers), dim=1)
+
+    @override
+    def prior_energy(self, latents: Latents) -> Scores:
+        """The mean over layers."""
+        return self.space.prior_energy(self._rows(latents)).view(-1, self.num_layers).mean(1)
+
+    def _rows(self, latents: Latents) -> Latents:
+        return latents.reshape(-1, self.space.dim)
+
+
+@contextmanager
+def _for_gradients() -> Iterator[None]:
+    """Constants computed within may meet a gradient later on, which tensors of inference mode could not."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _length(vectors: Latents) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from latent_lab import distributed, images
 from latent_lab.growth import GrowthSchedule, GrowthState
-from latent_lab.latent.interfaces import AbstractMappedDecoder, AbstractNoisyDecoder
+from latent_lab.latent.interfaces import AbstractMappedNoisyDecoder
 from latent_lab.latent.layer_noise import IndexedNoise, silence
 from latent_lab.latent.spaces import GaussianDirections
 from latent_lab.latent.styles import repeat
@@ -53,7 +53,7 @@ class StyleGANWeights:
     """Of the squared scores of real images, with the Wasserstein loss."""
 
 
-class StyleGAN(LatentModel, AbstractMappedDecoder, AbstractNoisyDecoder):
+class StyleGAN(LatentModel, AbstractMappedNoisyDecoder):
     """StyleGAN (Karras et al. 2019), first version.
 
     Table 1's arms: B (tuned baseline) is styles, constant_input and layer_noise false with mapping_layers 0; C
@@ -242,6 +242,11 @@ class StyleGAN(LatentModel, AbstractMappedDecoder, AbstractNoisyDecoder):
         """Images of one point of W for every layer."""
         now = self.now
         return self._generator_in_use.synthesis(styles, now.phase, now.alpha)
+
+    def decode_mapped_with_noise(self, styles: Styles, noise: Callable[[torch.Size], Tensor] | None) -> Images:
+        """The same with this noise in the layers; none: with none."""
+        now = self.now
+        return self._generator_in_use.synthesis(styles, now.phase, now.alpha, noise or silence(styles.device))
 
     @property
     def mapped_average(self) -> Float[Tensor, "D"]:
