@@ -71,6 +71,33 @@ def bars(heights: Sequence[float], *, title: str, y: str) -> Images:
     return picture_of(figure)
 
 
+def labelled_bars(
+    lengths: Mapping[str, float], *, title: str, x: str, lines: Mapping[str, float] | None = None
+) -> Images:
+    """A lying bar for each named number, the first on top, as a picture (1, 3, H, W).
+
+    Args:
+        lengths: label -> number.
+        title: above.
+        x: what the numbers are.
+        lines: label -> number of upright lines across all bars.
+    """
+    figure = Figure(figsize=(8.0, 1.4 + 0.28 * len(lengths)), layout="constrained")
+    axes = figure.add_subplot()
+    bars = axes.barh(range(len(lengths)), list(lengths.values()), color="tab:blue", alpha=0.6)
+    axes.bar_label(bars, fmt="%.4g", padding=3, fontsize="small")
+    axes.set_yticks(range(len(lengths)), list(lengths))
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    for number, (label, value) in enumerate((lines or {}).items()):
+        axes.axvline(value, color=f"C{number + 1}", linewidth=1.2, label=f"{label} {value:.4g}")
+    if lines:
+        axes.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(lines), frameon=False)
+    axes.set_title(title, loc="right", fontsize="medium")
+    axes.set_xlabel(x)
+    return picture_of(figure)
+
+
 def picture_of(figure: Figure) -> Images:
     """A figure as a picture (1, 3, H, W) in [-1, 1], to go where pictures of models go."""
     canvas = FigureCanvasAgg(figure)

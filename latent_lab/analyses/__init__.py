@@ -22,11 +22,13 @@ from latent_lab.analyses.sample import Sample
 from latent_lab.analyses.separability import Separability
 from latent_lab.analyses.split import Split
 from latent_lab.analyses.truncation import Truncation
+from latent_lab.analyses.why_frechet import WhyFrechet
 
 ANALYSES: Mapping[str, type[AbstractAnalysis]] = {
     analysis.name: analysis
     for analysis in (
         Evaluate,
+        WhyFrechet,
         Sample,
         Reconstruct,
         Restore,
@@ -68,5 +70,6 @@ __all__ = [
     "Separability",
     "Split",
     "Truncation",
+    "WhyFrechet",
     "write_report",
 ]

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from latent_lab import distributed, images
 from latent_lab.latent.interfaces import AbstractDecoder, require
+from latent_lab.progress import phase
 from latent_lab.types import Images, ImageSource
 
 Table: TypeAlias = Sequence[Sequence[str | float]]
@@ -35,13 +36,18 @@ class Result:
     """File stem -> sheet (1, C, H, W) in [-1, 1]."""
     tables: Mapping[str, Table] = field(default_factory=dict)
     """Title -> rows, for what is read better in columns than one number below the other."""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Name of a number -> (low, high); how they came about stands in the protocol under "intervals"."""
 
     def save(self, folder: Path) -> None:
         """Writes result.json and one PNG per picture; only the first process writes."""
         if distributed.rank() != 0:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"analysis": self.analysis, "numbers": dict(self.numbers), "protocol": dict(self.protocol)}
+        record: dict[str, Any] = {"analysis": self.analysis, "numbers": dict(self.numbers)}
+        if self.intervals:
+            record["intervals"] = {name: list(interval) for name, interval in self.intervals.items()}
+        record["protocol"] = dict(self.protocol)
         if self.tables:
             record["tables"] = {title: [list(row) for row in rows] for title, rows in self.tables.items()}
         temporary = folder / "result.json.tmp"
@@ -83,7 +89,8 @@ class AbstractAnalysis(ABC):
         if was_training:
             model.eval()
         try:
-            result = self.run(model, source)
+            with phase(self.name):
+                result = self.run(model, source)
         finally:
             if was_training:
                 model.train()

@@ -54,7 +54,7 @@ _SMALLEST_CROPPED = 64
 
 def distance_name(extractor: AbstractExtractor, kind: str = "f") -> str:
     """fid_clean or kid_clean for the canonical Inception; fd_NAME or kd_NAME for every other extractor."""
-    return f"{kind}id_{extractor.resize}" if extractor.canonical else f"{kind}d_{extractor.name}"
+    return f"{kind}id_{extractor.resize}" if extractor.canonical else f"{kind}d_{extractor.label}"
 
 
 def count_name(count: int) -> str:
@@ -124,11 +124,12 @@ class Evaluate(AbstractAnalysis):
     metrics: tuple[str, ...] = METRICS
     """Any of fd, kd (samples), lpips, rmse (reconstructions), ppl, swd."""
     extractor: str = "auto"
-    """inception, efflite0 or random; auto: the first of them whose weights are found."""
+    """inception, vgg16, efflite0, dlib_identity, dlib_age, random, or the dotted path of a network of your own; auto:
+    inception, efflite0 or random, the first of them whose weights are found."""
     extractor_path: str | None = None
     """Its weights file, or a folder that holds it."""
     resize: str = "clean"
-    """clean, or with inception tf1, the protocol of older papers."""
+    """clean, tf1 (of older papers), torch or torchmetrics."""
     perceptual: str = "auto"
     """lpips_alex, lpips_vgg, lpips_squeeze, st_lpips_alex or random_l2; auto: the best whose weights are found."""
     perceptual_path: str | None = None
@@ -164,7 +165,7 @@ class Evaluate(AbstractAnalysis):
         if self.path_sampling not in PATH_SAMPLINGS:
             raise ValueError(f"path_sampling must be {' or '.join(PATH_SAMPLINGS)}, got {self.path_sampling!r}")
         if self.resize not in RESIZE_PROTOCOLS:
-            raise ValueError(f"resize must be {' or '.join(RESIZE_PROTOCOLS)}, got {self.resize!r}")
+            raise ValueError(f"resize must be one of {', '.join(RESIZE_PROTOCOLS)}, got {self.resize!r}")
         if self.path_epsilon <= 0:
             raise ValueError(f"path_epsilon must be positive, got {self.path_epsilon}")
         for option in ("num_samples", "num_reference", "num_reconstructions", "num_swd"):

@@ -20,6 +20,7 @@ from latent_lab.types import Images, ImageSource, Latents
 
 STREAM = "noise/latents"
 """Name of the random stream of the latents."""
+_MANY_PIXELS = 2**31
 DEVIATION_GAIN = 4.0
 """Published: how much brighter than the deviation its picture is."""
 
@@ -70,9 +71,9 @@ class LayerNoise(AbstractAnalysis):
             raise ValueError(
                 f"noise needs a model with noise in its layers, and this {type(model).__name__} was built without"
             )
-        everywhere = [4 * 2**phase for phase in range((model.resolution // 4).bit_length())]
-        fine = self._fine(everywhere)
-        coarse = [pixels for pixels in everywhere if pixels not in fine]
+        # Layers of a cropped decoder may have more pixels than its images.
+        fine_from = self._fine_from(model.resolution)
+        everywhere, fine, coarse = range(_MANY_PIXELS), range(fine_from, _MANY_PIXELS), range(fine_from)
         cells: list[Images] = []
         deviations: dict[str, list[float]] = {"": [], "_fine": [], "_coarse": []}
         for number, latent in enumerate(chosen_latents(model, self.num, self.seed, STREAM, self.numpy_seeds)):
@@ -89,8 +90,8 @@ class LayerNoise(AbstractAnalysis):
         protocol: dict[str, Any] = {
             **situation(model),
             "columns": "noise in all layers, in none, in fine ones, in coarse ones, deviation x 4",
-            "fine": f"{fine[0]} to {fine[-1]} px",
-            "coarse": f"{coarse[0]} to {coarse[-1]} px",
+            "fine": f"{fine_from} px and more",
+            "coarse": f"below {fine_from} px",
             "num_draws": self.num_draws,
             "seed": self.seed,
             "stream": STREAM,
@@ -99,18 +100,17 @@ class LayerNoise(AbstractAnalysis):
         sheet = make_grid(torch.cat(cells), 5)
         return Result(self.name, numbers, protocol, {"noise": enlarge(sheet, magnification(model.resolution))})
 
-    def _fine(self, resolutions: list[int]) -> list[int]:
+    def _fine_from(self, resolution: int) -> int:
+        resolutions = [4 * 2**phase for phase in range((resolution // 4).bit_length())]
         start = resolutions[len(resolutions) // 2] if self.fine_from is None else self.fine_from
         if not resolutions[0] < start <= resolutions[-1]:
             raise ValueError(
                 f"noise compares fine with coarse layers, and with fine_from {start} there are none of one kind among "
                 f"those of {', '.join(map(str, resolutions))} pixels"
             )
-        return [pixels for pixels in resolutions if pixels >= start]
+        return start
 
-    def _draws(
-        self, model: AbstractNoisyDecoder, latent: Latents, number: int, resolutions: list[int]
-    ) -> Iterator[Images]:
+    def _draws(self, model: AbstractNoisyDecoder, latent: Latents, number: int, resolutions: range) -> Iterator[Images]:
         """The latent's pictures with one draw of the noise after the other, in layers of these resolutions."""
         for draws in batches(range(self.num_draws), self.batch_size):
             drawn = IndexedNoise(self.seed, f"noise/{number}", draws, latent.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _table(rows: Table) -> Iterator[str]:
+def table_lines(rows: Table) -> Iterator[str]:
     """Lines of a table: its first row is the head, numbers stand to the right."""
     head, *body = rows
     kinds = ["---:" if any(isinstance(row[column], float) for row in body) else "---" for column in range(len(head))]
@@ -35,6 +35,22 @@ def _table(rows: Table) -> Iterator[str]:
     for row in body:
         cells = [f"{cell:.3g}" if isinstance(cell, float) else _cell(str(cell)) for cell in row]
         yield f"| {' | '.join(cells)} |"
+
+
+def number_text(value: float, interval: Sequence[float] | None = None) -> str:
+    """A number with six digits, and its interval with as many: "12.3456 [11.9876, 12.7003]"."""
+    if interval is None:
+        return f"{value:.6g}"
+    low, high = interval
+    return f"{value:.6g} [{low:.6g}, {high:.6g}]"
+
+
+def interval_sentence(protocol: Mapping[str, Any]) -> str:
+    """What the intervals of a result are, as far as its protocol says."""
+    facts = protocol.get("intervals", {})
+    level = f" at level {facts['level']:g}" if "level" in facts else ""
+    how = f", from {facts['num_resamples']} resamples" if "num_resamples" in facts else ""
+    return f"In brackets: bootstrap intervals{level}{how}; they say nothing about bias."
 
 
 def write_report(result: Result, folder: Path) -> Path:
@@ -53,9 +69,13 @@ def write_report(result: Result, folder: Path) -> Path:
     result.save(folder)
     notes = result.protocol.get("notes", ())
     lines = [f"# {result.analysis}", "", "| number | value |", "|---|---:|"]
-    lines += [f"| `{name}` | {value:.6g} |" for name, value in result.numbers.items()]
+    lines += [
+        f"| `{name}` | {number_text(value, result.intervals.get(name))} |" for name, value in result.numbers.items()
+    ]
+    if result.intervals:
+        lines += ["", interval_sentence(result.protocol)]
     for title, rows in result.tables.items():
-        lines += ["", f"## {title}", "", *_table(rows)]
+        lines += ["", f"## {title}", "", *table_lines(rows)]
     for stem in result.pictures:
         lines += ["", f"## {stem}", "", f"![{stem}]({stem}.png)"]
     if notes:

@@ -28,6 +28,7 @@ from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.own_images import OwnImages
+from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.schema import arguments_from
 from latent_lab.cli.trained import Trained, load_trained, source_of, with_encoder
 from latent_lab.types import ImageSource
@@ -206,13 +207,14 @@ def _run(
     trained = load_trained(arguments, command)
     source = _source(arguments, trained, ready, split, exemplars)
     model, borrowed = (trained.model, {}) if encoder is None else with_encoder(trained.model, encoder)
-    result = ready(model, source)
+    with progress_on_console():
+        result = ready(model, source)
     result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance, **borrowed})
     out = arguments.text("out")
     folder = Path(out).expanduser() if out else trained.results_folder(command)
     report = write_report(result, folder)
     if distributed.rank() == 0:
-        print(numbers_table(result.numbers))
+        print(numbers_table(result.numbers, result.intervals))
     for note in result.protocol.get("notes", ()):
         say(f"note: {note}")
     say(f"written to {report if analysis is Evaluate else folder}")
@@ -238,7 +240,14 @@ def _source(
     return HeldOut(source, trained.data.source("train"))
 
 
-def numbers_table(numbers: Mapping[str, float]) -> str:
-    """Names and values in two columns."""
+def numbers_table(numbers: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
+    """Names and values in two columns, and intervals in a third where there are some."""
     width = max((len(name) for name in numbers), default=0)
-    return "\n".join(f"{name:<{width}}  {value:>12.6g}" for name, value in numbers.items())
+    lines = []
+    for name, value in numbers.items():
+        line = f"{name:<{width}}  {value:>12.6g}"
+        if intervals and name in intervals:
+            low, high = intervals[name]
+            line += f"  [{low:.6g}, {high:.6g}]"
+        lines.append(line)
+    return "\n".join(lines)

@@ -123,6 +123,45 @@ COMMANDS = (
         examples=("latent-lab analyze interpolate --ckpt pioneer.ckpt --out pictures",),
     ),
     Command(
+        "compare",
+        "Measure",
+        "results of several models in one table, each column measured in one way",
+        "latent_lab.cli.comparing:comparison",
+        usage="RESULT RESULT ... [--out FILE.md|.html|.csv]",
+        options=(
+            Option("out", "file for the table; its ending decides on the form", "FILE"),
+            Option("numbers", "only numbers whose names begin with one of these words: fd,rec_mse", "LIST"),
+            Option("strict", "numbers that were measured in different ways are an error"),
+        ),
+        details=(
+            "RESULT is a result.json or its folder. Numbers whose protocols differ in anything but the model get "
+            "columns of their own, and a line says what differs; the best value is marked within a column only."
+        ),
+        examples=(
+            "latent-lab compare runs/a/test-100k runs/b/test-100k",
+            "latent-lab compare runs/*/test-* --numbers fd,rec_mse --out table.md",
+        ),
+    ),
+    Command(
+        "why-fid",
+        "Measure",
+        "computes one Frechet distance in all usual ways, and says which of them explain another program's value",
+        "latent_lab.cli.explaining:why_frechet",
+        usage="--ckpt FILE | --images PATH --reference PATH [--theirs X] [--OPTION VALUE ...]",
+        options=(
+            *_LOOK,
+            Option("images", "images to be judged, instead of a checkpoint's samples: a folder", "PATH"),
+            Option("reference", "the images that these are compared with: a folder", "PATH"),
+        ),
+        options_from="latent_lab.cli.explaining:explanation",
+        sections=("model", "data"),
+        details="Each row changes one thing: resize, rounding, precision, counts, extractor, reference images.",
+        examples=(
+            "latent-lab why-fid --ckpt runs/photos/checkpoints/last.ckpt --theirs 12.3",
+            "latent-lab why-fid --images samples/ --reference photos/ --theirs 12.3",
+        ),
+    ),
+    Command(
         "train-regressor",
         "Measure",
         "trains the small network that estimates labels, for `edit` and `mix`",
@@ -278,6 +317,32 @@ COMMANDS = (
         examples=("latent-lab prepare photos --out data/photos --resolution 128",),
     ),
     Command(
+        "statistics",
+        "Data and files",
+        "mean and covariance of the features of images, in a file that distances can be measured against",
+        "latent_lab.cli.referencing:statistics",
+        usage="--images PATH|--ckpt FILE --out FILE.npz [--OPTION VALUE ...]",
+        options=(
+            CHECKPOINT,
+            Option("images", "images to be seen: a folder", "PATH"),
+            Option("resolution", "pixels per side at which a folder is read (default: that of its images)", "N"),
+            Option("split", "which images of a checkpoint's data: train (default), val or test", "NAME"),
+            Option("out", "file to write", "FILE.npz"),
+            DEVICES,
+            ACCELERATOR,
+        ),
+        options_from="latent_lab.cli.referencing:statistics_options",
+        sections=("model", "data"),
+        details=(
+            "The file holds mu and sigma as pytorch-fid, clean-fid and EDM have them, and beside them what they were "
+            "made with. A checkpoint's images are seen at the resolution and fade of its model."
+        ),
+        examples=(
+            "latent-lab statistics --images photos --resolution 128 --extractor inception --out photos.npz",
+            "latent-lab statistics --ckpt runs/photos/checkpoints/last.ckpt --out photos.npz",
+        ),
+    ),
+    Command(
         "download",
         "Data and files",
         "files of a checkpoint that others publish, to be imported",
@@ -329,6 +394,20 @@ COMMANDS = (
             "latent-lab export runs/photos/checkpoints/last.ckpt --out photos.safetensors",
             "latent-lab export runs/photos/checkpoints/last.ckpt --out photos.ckpt",
         ),
+    ),
+    Command(
+        "weights",
+        "Data and files",
+        "weights of the networks that measure: which are known, where they are; collects them in one folder",
+        "latent_lab.cli.weights:weights",
+        usage="list | pack SOURCE ... --out DIR",
+        options=(Option("out", "folder to collect weights in", "DIR"),),
+        details=(
+            "`list` names each file, what it is for, its licence and digest, and where it is or how to get it. `pack` "
+            "copies those that it finds in files or folders, if their sha256 is the published one; "
+            "LATENT_LAB_WEIGHTS=DIR makes every command find them."
+        ),
+        examples=("latent-lab weights list", "latent-lab weights pack ~/Downloads ~/.cache/torch --out weights"),
     ),
     Command("models", "What there is", "the models", "latent_lab.cli.listing:models"),
     Command("data", "What there is", "the data sets", "latent_lab.cli.listing:data"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -64,6 +65,19 @@ class OwnImages:
             **self.framing.settings,
             "hash": digest.hexdigest()[:16],
         }
+
+    @property
+    def native_resolution(self) -> int:
+        """The commonest shorter side, in pixels."""
+        return Counter(min(pixels.shape[:2]) for pixels in self._pixels).most_common(1)[0][0]
+
+    def describe_changes(self, resolution: int) -> str | None:
+        """What reading at a resolution does to some of the images; none if it shows all of them as they are."""
+        cropped = sum(pixels.shape[0] != pixels.shape[1] for pixels in self._pixels)
+        resized = sum(min(pixels.shape[:2]) != resolution for pixels in self._pixels)
+        changes = [f"{cropped} are cropped to their central squares"] if cropped else []
+        changes += [f"{resized} are resized to {resolution} px"] if resized else []
+        return f"of {len(self)} images in {self.path.name} {' and '.join(changes)}" if changes else None
 
     def __len__(self) -> int:
         return len(self.names)

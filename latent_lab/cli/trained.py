@@ -106,7 +106,7 @@ def load_trained(arguments: Arguments, command: str) -> Trained:
     changed = recipes.changes("model", described["model"], model.recipe)
     recipes.check_same_structure(model, content["state_dict"], changed)
     model.load_state_dict(content["state_dict"])
-    fabric = _devices(arguments)
+    fabric = join_devices(arguments)
     for line in changed:
         say(f"changed: {line}")
     return Trained(model.to(fabric.device).eval(), path, described, configuration)
@@ -161,7 +161,7 @@ def source_of(arguments: Arguments, trained: Trained, default_split: str = "test
     return trained.data.source(split)
 
 
-def _devices(arguments: Arguments) -> Fabric:
+def join_devices(arguments: Arguments) -> Fabric:
     """Joins or starts the processes that share the work; one device if nothing else is said."""
     devices, accelerator = arguments.text("devices") or "1", arguments.text("accelerator") or "auto"
     if not devices.isdigit() or int(devices) < 1:

@@ -209,7 +209,6 @@ def test_face_crop_is_used_from_64_pixels_on_and_shows_in_the_name() -> None:
     [
         ({"extractor": "inception"}, "the FID Inception network of 2015-12-05 was not found"),
         ({"extractor": "efflite0", "extractor_path": "/nowhere"}, "were expected at /nowhere"),
-        ({"extractor": "random", "resize": "tf1"}, "exists for the extractor inception alone"),
         ({"perceptual": "lpips_alex"}, "LPIPS's trunk AlexNet"),
         ({"perceptual": "st_lpips_alex", "perceptual_path": "/nowhere"}, "were expected at /nowhere"),
     ],
@@ -235,7 +234,7 @@ def test_download_reaches_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
         ("metrics", (), "got none"),
         ("path_space", "z", "path_space must be own or w, got 'z'"),
         ("path_sampling", "middle", "path_sampling must be end or full"),
-        ("resize", "torch", "resize must be clean or tf1"),
+        ("resize", "lanczos", "resize must be one of clean, tf1, torch, torchmetrics, got 'lanczos'"),
         ("path_epsilon", 0.0, "path_epsilon must be positive"),
         ("num_samples", 1, "num_samples must be at least 2, got 1"),
         ("batch_size", 0, "batch_size must be at least 1, got 0"),
