@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from latent_lab.version import __version__
+
 if TYPE_CHECKING:
     from latent_lab.models.loading import load as load
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 

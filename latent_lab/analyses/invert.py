@@ -97,7 +97,10 @@ class Invert(AbstractAnalysis):
     restarts: int = 4
     """Starts from the prior for each image."""
     prior_weight: float = 0.0
-    """Weight of |z|^2 / L beside the mean squared error."""
+    """Weight of the prior's energy beside the mean squared error: |z|^2 / L, in W the squared Mahalanobis distance to
+    its mean over L."""
+    perceptual_weight: float = 0.0
+    """Weight of the perceptual distance beside the mean squared error."""
     clip: float | None = None
     """Coordinates stay in [-clip, clip]; null: no box."""
     clipping: Clipping = "project"
@@ -130,6 +133,7 @@ class Invert(AbstractAnalysis):
             steps=self.steps,
             restarts=self.restarts,
             prior_weight=self.prior_weight,
+            perceptual_weight=self.perceptual_weight,
             clip=self.clip,
             clipping=self.clipping,
             learning_rate=self.learning_rate,
@@ -206,22 +210,26 @@ class Invert(AbstractAnalysis):
                 latents = images.new_full((len(images), dim), torch.nan)
             index = as_tensor(indices)
             rows[TRUTH].add(index, latents, images, torch.zeros(len(images), 3, dtype=torch.float64))
-            for method, (found, seconds) in self._find(model, images, indices).items():
+            for method, (found, seconds) in self._find(model, images, indices, perceptual).items():
                 pictures = model.decode(found).float()
                 rows[method].add(index, found, pictures, _measure(images, pictures, perceptual, seconds))
         return {name: one.gather() for name, one in rows.items()}
 
-    def _find(self, model: AbstractDecoder, images: Images, indices: range) -> dict[str, tuple[Latents, float]]:
+    def _find(
+        self, model: AbstractDecoder, images: Images, indices: range, distance: AbstractPerceptualDistance
+    ) -> dict[str, tuple[Latents, float]]:
         """Latents by each method, and the seconds that it took for each image."""
         device = images.device
         optimised, for_optimised = _timed(
-            lambda: invert(model, images, self.settings(), index=list(indices)), device, len(images)
+            lambda: invert(model, images, self.settings(), index=list(indices), distance=distance), device, len(images)
         )
         if not isinstance(model, AbstractAutoencoder):
             return {OPTIMISED: (optimised.latents, for_optimised)}
         learned, for_learned = _timed(lambda: model.encode(images), device, len(images))
         from_learned, for_one_more = _timed(
-            lambda: invert(model, images, replace(self.settings(), restarts=0), start=learned), device, len(images)
+            lambda: invert(model, images, replace(self.settings(), restarts=0), start=learned, distance=distance),
+            device,
+            len(images),
         )
         # Its other candidates are the ones that were just computed; hybrid is charged for them, too.
         hybrid = best_of(optimised, from_learned)
@@ -258,7 +266,8 @@ class Invert(AbstractAnalysis):
             f"optimisations and one from the learned start, {self.steps} steps; the best loss of each image counts, "
             "the starts themselves included",
             "minimised": "mean squared error in [-1, 1] units, not quantised"
-            + (f", plus {self.prior_weight:g} |z|^2 / L" if self.prior_weight else ""),
+            + (f", plus {self.perceptual_weight:g} {perceptual.name}" if self.perceptual_weight else "")
+            + (f", plus {self.prior_weight:g} times the prior's energy" if self.prior_weight else ""),
             "rec_mse_relative": "rec_mse over that of the mean of the same images",
             "latent_variance": variance,
             "perceptual": perceptual.describe(),

@@ -15,12 +15,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from latent_lab import __version__, distributed
+from latent_lab import distributed
 from latent_lab.analyses.feeding import alpha_of, as_tensor, batches, device_of, share
 from latent_lab.images import fade_images
 from latent_lab.latent.interfaces import AbstractDecoder
 from latent_lab.networks.features import AbstractExtractor
 from latent_lab.types import Features, ImageSource
+from latent_lab.version import __version__
 
 CACHE_FOLDER_VARIABLE = "LATENT_LAB_CACHE"
 """Environment variable that names the cache folder; otherwise it is ~/.cache/latent_lab."""

@@ -30,7 +30,7 @@ from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.schema import arguments_from
-from latent_lab.cli.trained import Trained, load_trained, source_of, with_encoder
+from latent_lab.cli.trained import Trained, load_trained, source_of, viewed, with_encoder
 from latent_lab.types import ImageSource
 
 _QUICK: Mapping[str, int] = {
@@ -206,10 +206,15 @@ def _run(
     ready = analysis(**options)
     trained = load_trained(arguments, command)
     source = _source(arguments, trained, ready, split, exemplars)
-    model, borrowed = (trained.model, {}) if encoder is None else with_encoder(trained.model, encoder)
+    model: Any
+    model, facts = viewed(trained.model, arguments)
+    if encoder is not None and facts:
+        raise InputError(f"{command} takes a recoder or another view of the model, got both: leave one out")
+    if encoder is not None:
+        model, facts = with_encoder(trained.model, encoder)
     with progress_on_console():
         result = ready(model, source)
-    result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance, **borrowed})
+    result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance, **facts})
     out = arguments.text("out")
     folder = Path(out).expanduser() if out else trained.results_folder(command)
     report = write_report(result, folder)

@@ -39,7 +39,15 @@ IMAGES = Option("images", "your own images: a folder or one file, instead of the
 CONFIGS = Option("config", "a YAML file, or a shipped name; may be repeated, later ones win", "FILE", repeated=True)
 
 MAX_KIMG = "run.max_kimg"
-_LOOK = (CHECKPOINT, OUT, DEVICES, ACCELERATOR)
+_LOOK = (
+    CHECKPOINT,
+    OUT,
+    Option("space", "of a StyleGAN: z (default), w, or w+ (a point of W for every layer)", "NAME"),
+    Option("truncation", "of a StyleGAN: share of the deviation from the mean of W that is kept, such as 0.7", "PSI"),
+    Option("truncated-layers", "how many layers, from the coarsest, are truncated (default: all)", "N"),
+    DEVICES,
+    ACCELERATOR,
+)
 _MEASURED = "Model and data are the checkpoint's; what you change over it is printed."
 
 

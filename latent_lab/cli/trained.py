@@ -21,12 +21,14 @@ from latent_lab.cli.own_images import OwnImages
 from latent_lab.data import AbstractImageData
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
 from latent_lab.latent.inversion import Recoded
+from latent_lab.latent.views import LayersView, Truncated, WSpaceView
 from latent_lab.models import LatentModel, Recoder
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import load, read_checkpoint, resolve_checkpoint
 from latent_lab.networks.pretrained import sha256_of
 from latent_lab.types import ImageSource
 
+SPACES = ("z", "w", "w+")
 SPLITS = ("train", "val", "test")
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
@@ -110,6 +112,36 @@ def load_trained(arguments: Arguments, command: str) -> Trained:
     for line in changed:
         say(f"changed: {line}")
     return Trained(model.to(fabric.device).eval(), path, described, configuration)
+
+
+def viewed(model: LatentModel, arguments: Arguments) -> tuple[AbstractDecoder, dict[str, Any]]:
+    """The model as --space and --truncation ask for it, and what a result's protocol says about that.
+
+    Raises:
+        InputError: if an option is impossible, or the model does not map its latents into W.
+    """
+    space = arguments.text("space") or SPACES[0]
+    if space not in SPACES:
+        raise InputError(f"--space must be {', '.join(SPACES[:-1])} or {SPACES[-1]}, got {space}")
+    psi, layers = arguments.text("truncation"), arguments.text("truncated-layers")
+    if layers is not None and (psi is None or not layers.isdigit()):
+        raise InputError(f"--truncated-layers goes with --truncation and is a number of layers, got {layers}")
+    facts: dict[str, Any] = {}
+    seen: Any = model
+    try:
+        if psi is not None:
+            facts["truncation"] = float(psi)
+            facts["truncated_layers"] = "all" if layers is None else int(layers)
+            seen = Truncated(seen, facts["truncation"], None if layers is None else int(layers))
+        if space != SPACES[0]:
+            facts["space"] = space
+            seen = WSpaceView(seen)
+            seen = LayersView(seen) if space == "w+" else seen
+    except TypeError as error:
+        raise InputError(str(error)) from error
+    except ValueError as error:
+        raise InputError(f"--truncation must be a number, got {psi}") from error
+    return seen, {"view": facts} if facts else {}
 
 
 def with_encoder(model: LatentModel, name: str) -> tuple[Recoded, dict[str, Any]]:

@@ -301,11 +301,11 @@ class Pushforward(Empirical):
         return self.source.num_normals
 
     @override
-    def from_normal(self, normal: Latents) -> Latents:
+    def from_normal(self, normal: Latents) -> Float[Tensor, "N E"]:
         return self._mapped(self.source.from_normal(normal))
 
     @torch.no_grad()
-    def _mapped(self, latents: Latents) -> Latents:
+    def _mapped(self, latents: Latents) -> Float[Tensor, "N E"]:
         return self._map(latents)
 
 
@@ -345,12 +345,12 @@ class PerLayer(AbstractLatentSpace):
         centre = self.space.centre
         return None if centre is None else centre.repeat(self.num_layers)
 
-    def repeat(self, latents: Latents) -> Latents:
+    def repeat(self, latents: Latents) -> Float[Tensor, "N LD"]:
         """Points (N, L * D) with the same point of the space (N, D) in every layer."""
         return latents.repeat(1, self.num_layers)
 
     @override
-    def from_normal(self, normal: Latents) -> Latents:
+    def from_normal(self, normal: Latents) -> Float[Tensor, "N LD"]:
         return self.repeat(self.space.from_normal(normal))
 
     @override
@@ -372,7 +372,7 @@ class PerLayer(AbstractLatentSpace):
         """The mean over layers."""
         return self.space.prior_energy(self._rows(latents)).view(-1, self.num_layers).mean(1)
 
-    def _rows(self, latents: Latents) -> Latents:
+    def _rows(self, latents: Latents) -> Float[Tensor, "NL E"]:
         return latents.reshape(-1, self.space.dim)
 
 

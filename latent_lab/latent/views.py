@@ -237,10 +237,10 @@ class LayersView(_View):
         images: Images = self.decoder.decode_layers(styles)
         return images
 
-    def unflatten(self, latents: Latents) -> Styles:
+    def unflatten(self, latents: Latents) -> Float[Tensor, "N L E"]:
         """Rows (N, L * D) as styles (N, L, D)."""
         return latents.unflatten(1, (self.num_layers, -1))
 
-    def _own_parts(self, styles: Styles) -> Styles:
+    def _own_parts(self, styles: Styles) -> Float[Tensor, "N L E"]:
         parts = styles.unflatten(2, (self.num_layers, -1))  # (N, L, L, D)
         return parts.diagonal(dim1=1, dim2=2).transpose(1, 2)

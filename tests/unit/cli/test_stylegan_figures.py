@@ -62,3 +62,54 @@ def test_a_model_without_w_is_refused_in_one_sentence(latent_lab, checkpoint):
     assert outcome.code == 2
     assert "truncation needs a model with" in outcome.error
     assert "Traceback" not in outcome.error
+
+
+@pytest.mark.parametrize("space", ["w", "w+"])
+def test_latents_of_images_are_sought_in_w_and_in_each_layer_of_it(space, latent_lab, stylegan, folder):
+    options = [
+        "--num",
+        "2",
+        "--steps",
+        "5",
+        "--restarts",
+        "1",
+        "--perceptual",
+        "random_l2",
+        "--perceptual-weight",
+        "0.1",
+    ]
+    outcome = latent_lab("invert", "--ckpt", stylegan, "--space", space, *options, "--out", "o")
+    assert outcome.code == 0, outcome.error
+    assert json.loads((folder / "o" / "result.json").read_text())["protocol"]["view"] == {"space": space}
+
+
+def test_samples_are_truncated_on_demand_and_the_protocol_says_so(latent_lab, stylegan, folder):
+    plain = latent_lab("sample", "--ckpt", stylegan, "--num", "4", "--out", "plain")
+    mean = latent_lab(
+        "sample", "--ckpt", stylegan, "--num", "4", "--truncation", "0", "--truncated-layers", "2", "--out", "mean"
+    )
+    assert (plain.code, mean.code) == (0, 0), mean.error
+    view = json.loads((folder / "mean" / "result.json").read_text())["protocol"]["view"]
+    assert view == {"truncation": 0.0, "truncated_layers": 2}
+    assert "view" not in json.loads((folder / "plain" / "result.json").read_text())["protocol"]
+    assert (folder / "mean" / "samples.png").read_bytes() != (folder / "plain" / "samples.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--space", "y"], "--space must be z, w or w+, got y"),
+        (["--truncation", "much"], "--truncation must be a number, got much"),
+        (["--truncated-layers", "2"], "--truncated-layers goes with --truncation"),
+    ],
+)
+def test_impossible_views_are_refused(options, message, latent_lab, stylegan):
+    outcome = latent_lab("sample", "--ckpt", stylegan, *options)
+    assert outcome.code == 2
+    assert message in outcome.error
+
+
+def test_a_model_without_w_has_no_view_of_it(latent_lab, checkpoint):
+    outcome = latent_lab("sample", "--ckpt", checkpoint, "--space", "w")
+    assert outcome.code == 2
+    assert "a StyleGAN" in outcome.error

@@ -11,9 +11,10 @@ from latent_lab.analyses.feeding import device_of, situation
 from latent_lab.analyses.sample import Sample
 from latent_lab.growth import GrowthSchedule, Stage
 from latent_lab.latent.interfaces import AbstractMappedDecoder
+from latent_lab.latent.inversion import InversionSettings, invert_layers
 from latent_lab.latent.spaces import Gaussian
 from latent_lab.latent.styles import repeat
-from latent_lab.latent.views import Truncated, WSpaceView
+from latent_lab.latent.views import LayersView, Truncated, WSpaceView
 from latent_lab.models import GAN, StyleGAN
 
 
@@ -163,3 +164,59 @@ def test_views_ask_for_no_more_than_the_interface() -> None:
     view = WSpaceView(Truncated(Identity(), psi=0.5, cutoff=1))
     # 2 * 2 = 4; half way to 1 in the first layer.
     assert view.decode(view.map(latents))[0, :, 0, 0].tolist() == [2.5, 4.0, 4.0]
+
+
+# One latent for every layer
+
+
+def test_points_of_w_repeated_in_every_layer_have_the_images_of_w(model: StyleGAN, latents: Tensor) -> None:
+    view = WSpaceView(model)
+    layers = LayersView(view)
+    points = view.map(latents)
+    assert layers.latent_space.dim == 6 * points.shape[1]
+    torch.testing.assert_close(layers.decode(layers.latent_space.repeat(points)), view.decode(points))
+    normal = torch.randn(4, layers.latent_space.num_normals, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        layers.latent_space.from_normal(normal), view.latent_space.from_normal(normal).repeat(1, 6)
+    )
+
+
+def test_each_layer_takes_its_own_part_of_a_row(model: StyleGAN, latents: Tensor) -> None:
+    view = WSpaceView(model)
+    layers = LayersView(view)
+    styles = torch.stack([view.map(latents * share) for share in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)], dim=1)
+    images = view.decode_layers(styles)
+    torch.testing.assert_close(layers.decode(styles.flatten(1)), images)
+    torch.testing.assert_close(layers.decode_layers(repeat(styles.flatten(1), 6)), images)
+
+
+def test_distances_and_energies_of_layers_add_up(model: StyleGAN, latents: Tensor) -> None:
+    space, layers = WSpaceView(model).latent_space, LayersView(WSpaceView(model)).latent_space
+    a, b = space.from_normal(latents), space.from_normal(latents.flip(0))
+    torch.testing.assert_close(layers.distance(layers.repeat(a), layers.repeat(b)), space.distance(a, b) * 6**0.5)
+    torch.testing.assert_close(layers.prior_energy(layers.repeat(a)), space.prior_energy(a))
+    between = layers.interpolate(layers.repeat(a), layers.repeat(b), 0.3)
+    torch.testing.assert_close(between, layers.repeat(space.interpolate(a, b, 0.3)))
+
+
+def test_views_take_noise_where_the_decoder_does(model: StyleGAN, latents: Tensor) -> None:
+    view = WSpaceView(model)
+    still = view.decode_with_noise(view.map(latents), None)
+    torch.testing.assert_close(still, model.decode_with_noise(latents, None))
+    torch.testing.assert_close(LayersView(view).decode_with_noise(repeat(view.map(latents), 6).flatten(1), None), still)
+
+
+def test_the_energy_in_w_is_the_squared_mahalanobis_distance_to_its_mean(model: StyleGAN) -> None:
+    space = WSpaceView(model, count=400).latent_space
+    energy = space.prior_energy(space.samples)
+    # By the sample covariance itself, squared distances add up to D (N - 1), whatever the distribution.
+    torch.testing.assert_close(energy.mean().double(), torch.tensor(1.0, dtype=torch.float64), rtol=0.02, atol=0.0)
+    assert energy.argmin() != energy.argmax()
+
+
+def test_a_search_in_every_layer_is_never_worse_than_that_in_w_from_which_it_starts(model: StyleGAN) -> None:
+    view = LayersView(WSpaceView(model, count=100))
+    images = torch.rand(2, 3, view.resolution, view.resolution, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    shared, of_layers = invert_layers(view, images, InversionSettings(steps=8, restarts=1))
+    assert (of_layers.loss < shared.loss).all()
+    assert torch.equal(shared.latents, view.latent_space.repeat(shared.latents[:, : view.decoder.latent_space.dim]))
