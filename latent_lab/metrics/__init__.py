@@ -4,6 +4,7 @@ from latent_lab.metrics.frechet import FrechetDistance, FrechetInfinity
 from latent_lab.metrics.inception_score import InceptionScore
 from latent_lab.metrics.indexed import AlreadyExtracted, FeatureExtractor, IndexedMetric
 from latent_lab.metrics.kernel import KernelDistance
+from latent_lab.metrics.latent_recovery import LatentRecovery
 from latent_lab.metrics.manifold_overlap import DensityCoverage, ManifoldOverlap, PrecisionRecall
 from latent_lab.metrics.memorisation import Memorisation
 from latent_lab.metrics.path_length import PathLength
@@ -19,6 +20,7 @@ __all__ = [
     "InceptionScore",
     "IndexedMetric",
     "KernelDistance",
+    "LatentRecovery",
     "ManifoldOverlap",
     "MeanImageError",
     "Memorisation",

@@ -74,8 +74,8 @@ class MeanImageError(Metric):
     pixel.
 
     A model's mean squared error divided by it is the share of the variance that reconstructions miss. Its state is
-    sums,
-    of which nothing can be resampled: `functional.relative_error_interval` takes each image's error of `mean_image`.
+    sums, of which nothing can be resampled: `functional.relative_error_interval` takes each image's error of
+    `mean_image`.
 
     Args:
         resolution: pixels per side.

@@ -243,3 +243,14 @@ def test_a_failed_write_keeps_the_older_picture_and_leaves_nothing_else(
         images.save_png(path, noise(1, 3, 4, 4))
     assert path.read_bytes() == b"older"
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_values_of_another_range_are_refused_and_wild_ones_of_a_generator_are_not() -> None:
+    images.check_range(torch.randn(2, 3, 8, 8) * 3)
+    images.check_range(torch.empty(0, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"pictures must lie in \[-1, 1\], got values from"):
+        images.check_range(torch.rand(2, 3, 8, 8) * 255, "pictures")
+    with pytest.raises(ValueError, match="contain NaN or infinite values"):
+        images.check_range(torch.full((1, 3, 2, 2), torch.nan))
+    with pytest.raises(TypeError, match="must be float images"):
+        images.check_range(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))

@@ -5,6 +5,7 @@ from latent_lab.metrics.functional.active_subspace import (
     ActiveSubspace,
     active_subspace,
 )
+from latent_lab.metrics.functional.bootstrap import Interval, bootstrap, mean_interval
 from latent_lab.metrics.functional.distances import (
     CodeDistances,
     PairDistances,
@@ -55,6 +56,12 @@ from latent_lab.metrics.functional.kernel import (
     kernel_distance_interval,
     polynomial_kernel,
 )
+from latent_lab.metrics.functional.latent_recovery import (
+    LatentRecoveryEstimate,
+    LatentRecoveryIntervals,
+    latent_recovery,
+    latent_recovery_interval,
+)
 from latent_lab.metrics.functional.manifold_overlap import (
     DensityCoverage,
     ManifoldIndicators,
@@ -93,7 +100,10 @@ from latent_lab.metrics.functional.normality import (
 )
 from latent_lab.metrics.functional.path_length import (
     LARGEST_COMPARED,
+    RECIPES,
+    PathRecipe,
     path_distances,
+    path_length_interval,
     reduce_for_comparison,
     trimmed_mean,
 )
@@ -104,9 +114,13 @@ from latent_lab.metrics.functional.principal import (
     principal_axes,
 )
 from latent_lab.metrics.functional.reconstruction import (
+    FaceCropped,
+    PairMeasure,
+    larger_is_better,
     mean_absolute_error,
     mean_squared_error,
     peak_signal_to_noise_ratio,
+    relative_error_interval,
     root_mean_squared_error,
 )
 from latent_lab.metrics.functional.separability import (
@@ -124,6 +138,7 @@ from latent_lab.metrics.functional.sliced_wasserstein import (
     laplacian_pyramid,
     pyramid_resolutions,
     sliced_wasserstein,
+    sliced_wasserstein_interval,
     sliced_wasserstein_of_points,
 )
 from latent_lab.metrics.functional.sphere import (
@@ -142,22 +157,28 @@ from latent_lab.metrics.functional.sphere import (
     sphere_uniformity,
     unit_directions,
 )
+from latent_lab.metrics.functional.structural_similarity import multiscale_structural_similarity, structural_similarity
 
 __all__ = [
     "LARGEST_COMPARED",
+    "RECIPES",
     "ActiveSubspace",
     "AttributeRetention",
     "CentredSums",
     "CodeDistances",
     "CoordinateNormality",
     "DensityCoverage",
+    "FaceCropped",
     "FrechetEstimate",
     "FrechetInfinityEstimate",
     "FrechetInfluences",
     "HenzeZirkler",
     "Hubness",
     "InceptionScoreEstimate",
+    "Interval",
     "KernelEstimate",
+    "LatentRecoveryEstimate",
+    "LatentRecoveryIntervals",
     "ManifoldIndicators",
     "Mardia",
     "MemorisationEstimate",
@@ -167,6 +188,8 @@ __all__ = [
     "Neighbours",
     "NormalityNull",
     "PairDistances",
+    "PairMeasure",
+    "PathRecipe",
     "PrecisionRecall",
     "PrincipalAxes",
     "ProjectedNormality",
@@ -185,6 +208,7 @@ __all__ = [
     "authentic_percent_interval",
     "bhep",
     "bingham",
+    "bootstrap",
     "code_distances",
     "code_distances_interval",
     "conditional_entropy",
@@ -214,9 +238,13 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_interval",
     "laplacian_pyramid",
+    "larger_is_better",
+    "latent_recovery",
+    "latent_recovery_interval",
     "manifold_indicators",
     "mardia",
     "mean_absolute_error",
+    "mean_interval",
     "mean_squared_error",
     "memorisation_distance",
     "memorisation_distance_interval",
@@ -227,6 +255,7 @@ __all__ = [
     "moments_from_sums",
     "monte_carlo_test",
     "most_confident",
+    "multiscale_structural_similarity",
     "nearest",
     "neighbour_occurrence",
     "neighbour_overlap",
@@ -235,6 +264,7 @@ __all__ = [
     "norms_of_differences",
     "pair_distances",
     "path_distances",
+    "path_length_interval",
     "peak_signal_to_noise_ratio",
     "polynomial_kernel",
     "precision_recall",
@@ -246,14 +276,17 @@ __all__ = [
     "random_partners",
     "rayleigh",
     "reduce_for_comparison",
+    "relative_error_interval",
     "root_mean_squared_error",
     "separability_score",
     "sliced_wasserstein",
+    "sliced_wasserstein_interval",
     "sliced_wasserstein_of_points",
     "sphere_null",
     "sphere_projections",
     "sphere_statistics",
     "sphere_uniformity",
+    "structural_similarity",
     "trimmed_mean",
     "unit_directions",
 ]

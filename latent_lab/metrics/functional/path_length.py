@@ -38,8 +38,7 @@ PathSampling = Literal["full", "end"]
 """Where on the path speed is measured: at shares uniform on [0, 1), or at its start."""
 PathNoise = Literal["stored", "pair", "batch"]
 """What layers add: the decoder's own noise, the same for all pictures; noise of each pair's own; or, as published,
-noise
-that is drawn for each batch and shared by all its pairs."""
+noise that is drawn for each batch and shared by all its pairs."""
 
 LayerNoise: TypeAlias = Callable[[torch.Size], Tensor]
 

@@ -67,7 +67,8 @@ def _check(images: Images, reconstructions: Images, name: str, num_scales: int) 
     if side < least:
         fitting = sum(side >= WINDOW * 2**scale for scale in range(len(SCALE_WEIGHTS)))
         remedy = f": compare with num_scales={fitting}" if num_scales > 1 and fitting else ""
-        raise ValueError(f"{name} with {num_scales} scales needs images of {least} pixels or more, got {side}{remedy}")
+        scales = f" with {num_scales} scales" if num_scales > 1 else ""
+        raise ValueError(f"{name}{scales} needs images of {least} pixels or more, got {side}{remedy}")
 
 
 @larger_is_better

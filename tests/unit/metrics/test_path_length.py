@@ -8,6 +8,7 @@ from latent_lab.latent.interfaces import AbstractDecoder
 from latent_lab.latent.spaces import AbstractLatentSpace, Gaussian, Hypersphere
 from latent_lab.metrics import PathLength
 from latent_lab.metrics.functional import crop_face, path_distances, reduce_for_comparison, trimmed_mean
+from latent_lab.metrics.functional.path_length import RECIPES, PathRecipe
 
 
 class Linear(AbstractDecoder):
@@ -96,3 +97,34 @@ def test_the_metric_averages_over_pairs_whatever_the_batches() -> None:
         pieces.update(decoder, a[part], b[part], torch.zeros(len(part)), part)
     assert pieces.compute().item() == pytest.approx(whole.compute().item(), rel=1e-6)
     assert whole.higher_is_better is False
+
+
+def test_published_recipes_say_where_paths_run_and_bear_their_names() -> None:
+    assert {"ppl_zfull", "ppl_zend", "ppl_wfull", "ppl_wend", "ppl2_wend"} <= set(RECIPES)
+    recipe = RECIPES["ppl2_wend"]
+    assert (recipe.space, recipe.sampling, recipe.crop, recipe.epsilon) == ("w", "end", False, 1e-4)
+    assert recipe.label("w", "lpips_vgg") == "ppl2_wend"
+    assert recipe.label("w", "st_lpips_alex") == "ppl2_wend_st_lpips_alex"
+    assert PathRecipe("z", "full", crop=True).label("z", "random_l2") == "ppl_z_full_crop_random_l2"
+
+
+def test_the_interval_holds_the_length() -> None:
+    decoder = Linear(Gaussian(5))
+    a, b = pairs(decoder.space, 60)
+    metric = PathLength(squared, epsilon=1e-2)
+    metric.update(decoder, a, b, torch.zeros(60), torch.arange(60))
+    interval = metric.interval(num_resamples=100)
+    assert interval.low < metric.compute().item() < interval.high
+
+
+def test_a_model_that_has_diverged_is_named() -> None:
+    decoder = Linear(Gaussian(5))
+    decoder.matrix[0, 0] = torch.nan
+    a, b = pairs(decoder.space, 2)
+    with pytest.raises(ValueError, match="NaN or infinite: the model has diverged"):
+        PathLength(squared).update(decoder, a, b, torch.zeros(2), torch.arange(2))
+
+
+def test_impossible_recipes_are_refused() -> None:
+    with pytest.raises(ValueError, match="positive epsilon and at least 1 pair"):
+        PathRecipe(epsilon=0.0)
