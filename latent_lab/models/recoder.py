@@ -7,6 +7,9 @@ Latents z of the prior are decoded by the frozen decoder G, and the recoder R le
     image:  min  mean of (G(z) - G(R(G(z))))^2 over images and values, in [-1, 1] units (the baseline that inverts
             ProgGAN by an L2 loss of images)
 
+Of a decoder that maps its latents first (StyleGAN), the point w of W that z is mapped to can take the place of z, or
+one for every layer (W+).
+
 No pair comes twice, so there is nothing to overfit; but R(G(z)) is drawn to the mean where G forgets parts of z.
 """
 
@@ -18,19 +21,24 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from latent_lab import distributed
 from latent_lab.growth import GrowthSchedule
+from latent_lab.images import resize
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
 from latent_lab.latent.spaces import AbstractLatentSpace
+from latent_lab.latent.views import LayersView, WSpaceView
 from latent_lab.models.base import CHECKPOINT_KEY, AdamSettings, LatentModel, single_resolution
 from latent_lab.models.loading import build_model, read_checkpoint
 from latent_lab.networks.recoder import LatentRecoder
 from latent_lab.networks.strided import PUBLISHED_WIDTHS, Activation
-from latent_lab.types import Images, Latents
+from latent_lab.types import Images, Latents, OtherImages
 
 Objective = Literal["latent", "image"]
+Space = Literal["own", "w", "w+"]
+Reduction = Literal["bilinear", "nearest"]
 
 
 class Recoder(LatentModel, AbstractAutoencoder):
@@ -45,6 +53,11 @@ class Recoder(LatentModel, AbstractAutoencoder):
         decoder: checkpoint of the model to be inverted, or a name that `latent-lab checkpoints` lists; or a recipe
             (class_path, init_args) as checkpoints hold it, whose weights come with the checkpoint that is resumed.
         objective: latent (published) or image.
+        space: of the latents that are found: own (the decoder's), or of a StyleGAN w (points of W) or w+ (one for every
+            layer, trained on points that are the same in all layers).
+        input_resolution: pixels per side to which images are reduced before the network sees them; none: all of them.
+            Published for StyleGAN: 256 of 1024.
+        input_reduction: bilinear (antialiased) or nearest (every so many pixels one, as published).
         widths: channels after each strided convolution.
         kernel_size: of the convolutions. Published: 4; for StyleGAN 3.
         stride: of the convolutions.
@@ -71,6 +84,9 @@ class Recoder(LatentModel, AbstractAutoencoder):
         schedule: GrowthSchedule,
         decoder: str | dict[str, Any],
         objective: Objective = "latent",
+        space: Space = "own",
+        input_resolution: int | None = None,
+        input_reduction: Reduction = "bilinear",
         widths: Sequence[int] = PUBLISHED_WIDTHS,
         kernel_size: int = 4,
         stride: int = 2,
@@ -94,7 +110,18 @@ class Recoder(LatentModel, AbstractAutoencoder):
                 f"the schedule has {resolution} px, but the decoder {type(frozen).__name__} makes images of "
                 f"{', '.join(map(str, frozen.schedule.resolutions))} px: give all rows its resolution"
             )
+        if isinstance(decoder, str) and frozen.resolution != resolution:
+            raise ValueError(
+                f"the schedule has {resolution} px, but the decoder {type(frozen).__name__} has only grown to "
+                f"{frozen.resolution} px: name a checkpoint from the end of its training"
+            )
+        if input_resolution is not None and not 1 <= input_resolution <= resolution:
+            raise ValueError(f"input_resolution must be 1 to {resolution}, the decoder's, got {input_resolution}")
         self.decoder = frozen.requires_grad_(False).eval()
+        # In a tuple, since a view as a submodule would put the decoder's weights into the state a second time.
+        self._seen_as = (_in_space(frozen, space),)
+        self.input_resolution = input_resolution or resolution
+        self.input_reduction: Reduction = input_reduction
         self.channels = frozen.channels
         self.objective: Objective = objective
         self.adam = adam
@@ -102,7 +129,7 @@ class Recoder(LatentModel, AbstractAutoencoder):
         with self.seeded():
             self.encoder = LatentRecoder(
                 self.latent_space.dim,
-                resolution,
+                self.input_resolution,
                 widths=widths,
                 kernel_size=kernel_size,
                 stride=stride,
@@ -130,7 +157,7 @@ class Recoder(LatentModel, AbstractAutoencoder):
 
     def encode(self, images: Images) -> Latents:
         """Points (N, L) of the decoder's space that should decode to these images."""
-        return self.latent_space.project(self.encoder(self._layout(images)))
+        return self.latent_space.project(self.encoder(self._seen(images)))
 
     def decode(self, latents: Latents) -> Images:
         """The decoder's images."""
@@ -159,11 +186,12 @@ class Recoder(LatentModel, AbstractAutoencoder):
             recoder knows nothing but the mean.
         """
         self.set_learning_rate(self.now)
-        normal = self.training_normals(batch.images, "pairs", self.latent_space.dim)
+        normal = self.training_normals(batch.images, "pairs", self.latent_space.num_normals)
         with torch.no_grad():
             latents = self.latent_space.from_normal(normal)
-            made = self._layout(self.decode(latents))
-        codes = self.latent_space.project(self.encoder(made, self._dropout(made)))
+            made = self.decode(latents)
+        seen = self._seen(made)
+        codes = self.latent_space.project(self.encoder(seen, self._dropout(seen)))
         latent_error = (codes - latents).square().mean()
         statistics = {"train/encoder/i_mse": latent_error.detach()}
         loss = latent_error
@@ -181,15 +209,32 @@ class Recoder(LatentModel, AbstractAutoencoder):
 
     @property
     def _decoder(self) -> AbstractDecoder:
-        decoder: Any = self.decoder
-        return decoder
+        return self._seen_as[0]
 
     def _dropout(self, like: Images) -> Tensor | None:
         share = self.encoder.dropout
         return self.training_uniforms(like, "dropout", self.encoder.num_features) if share else None
 
-    def _layout(self, images: Images) -> Images:
+    def _seen(self, images: Images) -> OtherImages:
+        """Images as the network sees them."""
+        if images.shape[-1] != self.input_resolution:
+            if self.input_reduction == "nearest":
+                images = F.interpolate(images, (self.input_resolution, self.input_resolution), mode="nearest")
+            else:
+                images = resize(images, self.input_resolution, "bilinear")
         return images.contiguous(memory_format=self.memory_format)
+
+
+def _in_space(decoder: Any, space: Space) -> AbstractDecoder:
+    """The decoder, or the view of it whose latents are points of this space."""
+    if space == "own":
+        own: AbstractDecoder = decoder
+        return own
+    try:
+        view = WSpaceView(decoder)
+    except TypeError as error:
+        raise ValueError(f"a recoder towards {space} needs a decoder that has W: {error}") from error
+    return LayersView(view) if space == "w+" else view
 
 
 def _obtain(given: str | Mapping[str, Any]) -> LatentModel:

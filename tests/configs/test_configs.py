@@ -44,12 +44,13 @@ def schedule_of(path: Path) -> GrowthSchedule:
 
 
 def provide_decoder(path: Path) -> None:
-    """The checkpoint that a recoder's configuration names, untrained."""
+    """The checkpoint that a recoder's configuration names, grown but untrained."""
     decoder = yaml.safe_load(path.read_text())["model"]["init_args"].get("decoder", "")
     if not decoder.endswith(".ckpt"):
         return
     _, name, *_ = Path(decoder).parts
     model = recipes.build_model(recipes.compose([read_configuration(CONFIGS / f"{name}.yaml")]))
+    model.advance(round(1000 * model.schedule.total_kimg))
     content: dict[str, Any] = {"state_dict": model.state_dict()}
     model.on_save_checkpoint(content)
     Path(decoder).parent.mkdir(parents=True)
@@ -85,7 +86,9 @@ def test_an_absent_decoder_is_explained_in_one_sentence(path: Path, capsys: pyte
     assert main(["fit", "--config", path.name]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert f"no checkpoint at runs/gan_{path.stem.partition('_')[2]}/checkpoints/last.ckpt" in error
+    of = path.stem.removeprefix("recoder_")
+    decoder = of if of.startswith("stylegan") else f"gan_{of}"
+    assert f"no checkpoint at runs/{decoder}/checkpoints/last.ckpt" in error
 
 
 @pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)

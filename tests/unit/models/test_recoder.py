@@ -11,8 +11,10 @@ import torch
 
 import latent_lab
 from latent_lab.growth import GrowthSchedule, Stage
-from latent_lab.models import GAN, Pioneer, Recoder
+from latent_lab.latent.views import LayersView, WSpaceView
+from latent_lab.models import GAN, Pioneer, Recoder, StyleGAN
 from latent_lab.models.base import CHECKPOINT_KEY, LatentModel
+from latent_lab.networks.recoder import LatentRecoder
 from latent_lab.types import ImageBatch
 
 SCHEDULE = GrowthSchedule([Stage(16, 1.0, 8, learning_rate=3e-3)])
@@ -172,3 +174,81 @@ def test_a_nested_recipe_cannot_start_anything_but_a_model(decoder_file: Path, t
         latent_lab.load(path)
     time.sleep(0.2)  # a command would run in the background
     assert not trace.exists()
+
+
+# Towards the second space of a StyleGAN
+
+
+def stylegan() -> StyleGAN:
+    model = StyleGAN(SCHEDULE, latent_dim=6, widths=[8, 8, 8], mapping_layers=2, seed=3)
+    model.advance(100)
+    return model
+
+
+@pytest.fixture
+def stylegan_file(tmp_path: Path) -> Path:
+    return save(stylegan(), tmp_path / "stylegan.ckpt")
+
+
+def test_points_of_w_are_found_by_a_recoder_towards_w(stylegan_file: Path):
+    model = ready(str(stylegan_file), space="w")
+    view = WSpaceView(stylegan().eval())
+    normal = model.training_normals(batch().images, "pairs", 6)
+    points = view.map(stylegan().latent_space.from_normal(normal))
+    with torch.no_grad():
+        expected = (model.encode(view.decode(points)) - points).square().mean()
+    statistics = model.training_step(batch())
+    torch.testing.assert_close(statistics["train/encoder/i_mse"], expected)
+    torch.testing.assert_close(statistics["train/encoder/i_mse_relative"], expected / points.var(0).mean())
+    assert model.latent_space.symbol == "w"
+
+
+def test_towards_w_plus_every_layer_has_a_point_of_its_own(stylegan_file: Path):
+    model = ready(str(stylegan_file), space="w+").eval()
+    view = LayersView(WSpaceView(stylegan().eval()))
+    codes = model.encode(batch(0.3).images)
+    assert codes.shape == (8, 6 * model.decoder.num_layers)
+    torch.testing.assert_close(model.decode(codes), view.decode(codes))
+
+
+def test_the_decoder_is_in_the_state_once_and_weights_come_back(stylegan_file: Path, tmp_path: Path):
+    model = ready(str(stylegan_file), space="w")
+    model.training_step(batch())
+    assert all(name.startswith(("decoder.", "encoder.")) or "." not in name for name in model.state_dict())
+    again = latent_lab.load(save(model, tmp_path / "recoder.ckpt"))
+    assert isinstance(again, Recoder)
+    images = batch(0.3).images
+    torch.testing.assert_close(again.reconstruct(images), model.eval().reconstruct(images))
+
+
+@pytest.mark.parametrize("reduction", ["bilinear", "nearest"])
+def test_images_are_reduced_before_the_network_sees_them(stylegan_file: Path, reduction: str):
+    model = ready(str(stylegan_file), space="w", input_resolution=8, input_reduction=reduction).eval()
+    columns = torch.linspace(-1, 1, 16).expand(2, 3, 16, 16)
+    small = columns[..., ::2, ::2] if reduction == "nearest" else columns
+    if reduction == "bilinear":
+        small = torch.nn.functional.interpolate(
+            columns, (8, 8), mode="bilinear", align_corners=False, antialias=True
+        ).clamp(-1, 1)
+    torch.testing.assert_close(model.encode(columns), model.encoder(small.contiguous()))
+    assert "train/encoder/i_mse" in model.train().training_step(batch())
+
+
+def test_a_decoder_without_w_and_a_larger_input_are_refused(decoder_file: Path, stylegan_file: Path):
+    with pytest.raises(ValueError, match=r"a recoder towards w needs a decoder that has W: .* a StyleGAN"):
+        Recoder(SCHEDULE, str(decoder_file), space="w")
+    with pytest.raises(ValueError, match="input_resolution must be 1 to 16, the decoder's, got 32"):
+        Recoder(SCHEDULE, str(stylegan_file), input_resolution=32)
+
+
+def test_the_published_recoder_of_stylegan_has_the_published_number_of_parameters():
+    with torch.device("meta"):
+        network = LatentRecoder(512, 256, widths=[32, 64, 128, 256, 512, 1024], kernel_size=3, extra_dense=True)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 40_893_760
+
+
+def test_a_decoder_that_has_not_grown_up_is_refused(tmp_path: Path):
+    growth = GrowthSchedule([Stage(8, 1.0, 8), Stage(16, 1.0, 8)])
+    file = save(StyleGAN(growth, latent_dim=6, widths=[8, 8, 8], mapping_layers=2), tmp_path / "half.ckpt")
+    with pytest.raises(ValueError, match="the decoder StyleGAN has only grown to 8 px"):
+        Recoder(SCHEDULE, str(file), space="w")
