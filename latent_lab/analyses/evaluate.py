@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from latent_lab import distributed
 from latent_lab.analyses.base import AbstractAnalysis, Result
@@ -23,43 +24,54 @@ from latent_lab.analyses.feeding import (
 from latent_lab.analyses.reconstruct import over_and_under, reconstruct_places
 from latent_lab.analyses.reference import reference_features
 from latent_lab.analyses.sample import Sampling, draw_samples, magnification
+from latent_lab.analyses.set_numbers import (
+    SET_METRICS,
+    Numbers,
+    Reference,
+    Resampling,
+    compare_sets,
+    count_name,
+    distance_name,
+    frechet_numbers,
+    reference_of,
+)
 from latent_lab.images import enlarge, make_grid, quantise
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder, AbstractMappedDecoder, require
 from latent_lab.latent.views import WSpaceView
 from latent_lab.metrics import (
-    AlreadyExtracted,
-    FrechetDistance,
-    KernelDistance,
+    LatentRecovery,
     MeanImageError,
     PathLength,
     ReconstructionError,
     SlicedWasserstein,
 )
 from latent_lab.metrics.functional import (
-    LARGEST_COMPARED,
+    FaceCropped,
+    PairMeasure,
     mean_absolute_error,
     mean_squared_error,
+    multiscale_structural_similarity,
+    peak_signal_to_noise_ratio,
     pyramid_resolutions,
+    relative_error_interval,
     root_mean_squared_error,
+    structural_similarity,
 )
-from latent_lab.networks.features import RESIZE_PROTOCOLS, AbstractExtractor, find_extractor
+from latent_lab.metrics.functional.path_length import RECIPES, PathRecipe
+from latent_lab.metrics.functional.structural_similarity import SCALE_WEIGHTS, WINDOW
+from latent_lab.metrics.statistics_files import read_statistics
+from latent_lab.networks.extraction import Viewing
+from latent_lab.networks.face_identity import IdentityDistance, find_identity
+from latent_lab.networks.features import AbstractExtractor, find_extractor
 from latent_lab.networks.perceptual import AbstractPerceptualDistance, find_perceptual
-from latent_lab.types import Images, ImageSource
+from latent_lab.progress import phase
+from latent_lab.types import Features, Images, ImageSource
 
-METRICS = ("fd", "kd", "lpips", "rmse", "ppl", "swd")
+USUAL_METRICS = ("fd", "kd", "lpips", "rmse", "ppl", "swd")
+METRICS = (*USUAL_METRICS, "fd_infinity", "pr", "is", "memorisation", "similarity", "recovery")
 PATH_SAMPLINGS = ("end", "full")
 PATH_SPACES = ("own", "w")
 _SMALLEST_CROPPED = 64
-
-
-def distance_name(extractor: AbstractExtractor, kind: str = "f") -> str:
-    """fid_clean or kid_clean for the canonical Inception; fd_NAME or kd_NAME for every other extractor."""
-    return f"{kind}id_{extractor.resize}" if extractor.canonical else f"{kind}d_{extractor.label}"
-
-
-def count_name(count: int) -> str:
-    """Sample counts as they stand in names: 5000 is "5k", 1234 is "1234"."""
-    return f"{count // 1000}k" if count >= 1000 and count % 1000 == 0 else str(count)
 
 
 @dataclass
@@ -75,22 +87,9 @@ class _Session:
     perceptual: AbstractPerceptualDistance | None
     wasserstein: bool
     channels: int
-    numbers: dict[str, float] = field(default_factory=dict)
+    found: Numbers = field(default_factory=Numbers)
     protocol: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
     pictures: dict[str, Images] = field(default_factory=dict)
-
-    def frechet(self) -> FrechetDistance:
-        assert self.extractor is not None
-        return FrechetDistance(AlreadyExtracted(self.extractor.num_features)).to(self.metric_device)
-
-    def note_small(self, what: str, count: int) -> None:
-        assert self.extractor is not None
-        if count <= self.extractor.num_features:
-            self.notes.append(
-                f"{what}: {count} images for {self.extractor.num_features} features, so the covariance lacks full rank "
-                "and the distance is too large: compare it only with numbers of the same counts"
-            )
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,8 @@ class Evaluate(AbstractAnalysis):
 
     Give it a `HeldOut` source, whose reference (the training images) samples are compared with; with any other source
     the same images serve both ends, and the protocol says so. Names say what was measured by what: FID, KID and LPIPS
-    are names of the canonical weights alone.
+    are names of the canonical weights alone. One pass over the samples, and one over the reference, feeds all numbers
+    of an extractor.
     """
 
     name = "evaluate"
@@ -111,18 +111,24 @@ class Evaluate(AbstractAnalysis):
     """Samples of the prior."""
     num_reference: int | None = None
     """Reference images, evenly spaced over the source; none: all."""
+    reference_statistics: str | None = None
+    """File of `latent-lab statistics` or of another program (.npz) that samples are compared with, instead of reference
+    images."""
     num_reconstructions: int | None = 1_000
     """Held-out images, evenly spaced over the source; none: all."""
     num_paths: int = 2_000
     """Pairs of latents for the path length."""
     num_swd: int = 2_000
     """Samples and reference images for the sliced Wasserstein distance, which compares equally many."""
+    num_recovered: int = 1_000
+    """Samples of the prior whose latents are sought after decoding."""
     seed: int = 0
     """Of latents, paths and projections."""
     batch_size: int = 64
     """Images at a time on each device; changes no number beyond rounding (path lengths: about 1e-4 of the value)."""
-    metrics: tuple[str, ...] = METRICS
-    """Any of fd, kd (samples), lpips, rmse (reconstructions), ppl, swd."""
+    metrics: tuple[str, ...] = USUAL_METRICS
+    """Any of fd, kd, fd_infinity, pr (precision, recall, density, coverage), is, memorisation (samples), lpips, rmse,
+    similarity (PSNR, SSIM; reconstructions), recovery (latents), ppl, swd. `latent-lab test` takes all of them."""
     extractor: str = "auto"
     """inception, vgg16, efflite0, dlib_identity, dlib_age, random, or the dotted path of a network of your own; auto:
     inception, efflite0 or random, the first of them whose weights are found."""
@@ -130,10 +136,20 @@ class Evaluate(AbstractAnalysis):
     """Its weights file, or a folder that holds it."""
     resize: str = "clean"
     """clean, tf1 (of older papers), torch or torchmetrics."""
+    precision: str = "float32"
+    """float32, or bfloat16, which is faster and deviates."""
+    quantisation: str = "round"
+    """round, truncate (as torchmetrics with normalize=True), or none."""
     perceptual: str = "auto"
     """lpips_alex, lpips_vgg, lpips_squeeze, st_lpips_alex or random_l2; auto: the best whose weights are found."""
     perceptual_path: str | None = None
     """Its weights file (of LPIPS the trunk), or a folder that holds it."""
+    identity: Literal["dlib"] | None = None
+    """dlib: measures how far apart the persons of images and of their reconstructions are."""
+    identity_path: str | None = None
+    """Its weights file, or a folder that holds it."""
+    identity_box: tuple[float, ...] | str = "celeba"
+    """How faces are framed: celeba, celeba_narrow, ffhq, or [left, top, right, bottom] in shares of the image."""
     download: bool = False
     """Whether weights that are asked for by name may be downloaded."""
     path_space: str = "own"
@@ -142,14 +158,22 @@ class Evaluate(AbstractAnalysis):
     """Where on the path speed is measured: end (at its start, as StyleGAN2 reports) or full (anywhere)."""
     path_epsilon: float = 1e-4
     """Length of the step."""
+    path_recipe: str | None = None
+    """Published settings by name, in place of the three before and of the face crop: ppl_zfull, ppl_zend, ppl_wfull,
+    ppl_wend (StyleGAN) or ppl2_wend (StyleGAN2)."""
     face_crop: bool = False
-    """Whether path lengths compare the middle of the face alone; from 64 pixels on."""
+    """Whether path lengths and perceptual distances of reconstructions see the middle of the face alone; from 64 pixels
+    on."""
     keep_percent: int = 100
     """Share of every group of samples that is kept: those whose latents encode(decode(z)) finds best."""
     group: int = 8
     """Samples in each of these groups."""
     mix_at_layer: int | None = None
     """Layer from which on a second random latent takes over in samples, in decoders with layers; null: none."""
+    num_resamples: int = 200
+    """Resamples from which intervals are made; 0: no intervals."""
+    level: float = 0.95
+    """Share of the resampled values inside an interval."""
     num_pictures: int = 64
     """Samples, and image-reconstruction pairs up to half as many, on the sheets."""
     columns: int = 8
@@ -164,11 +188,16 @@ class Evaluate(AbstractAnalysis):
             raise ValueError(f"path_space must be {' or '.join(PATH_SPACES)}, got {self.path_space!r}")
         if self.path_sampling not in PATH_SAMPLINGS:
             raise ValueError(f"path_sampling must be {' or '.join(PATH_SAMPLINGS)}, got {self.path_sampling!r}")
-        if self.resize not in RESIZE_PROTOCOLS:
-            raise ValueError(f"resize must be one of {', '.join(RESIZE_PROTOCOLS)}, got {self.resize!r}")
+        if self.path_recipe is not None and self.path_recipe not in RECIPES:
+            raise ValueError(f"path_recipe must be one of {', '.join(RECIPES)}, got {self.path_recipe!r}")
+        Viewing(self.resize, self.precision, self.quantisation)
         if self.path_epsilon <= 0:
             raise ValueError(f"path_epsilon must be positive, got {self.path_epsilon}")
-        for option in ("num_samples", "num_reference", "num_reconstructions", "num_swd"):
+        if not 0.0 < self.level < 1.0:
+            raise ValueError(f"level must lie between 0 and 1, got {self.level}")
+        if self.num_resamples < 0 or self.num_resamples == 1:
+            raise ValueError(f"num_resamples must be 0 (no intervals) or at least 2, got {self.num_resamples}")
+        for option in ("num_samples", "num_reference", "num_reconstructions", "num_swd", "num_recovered"):
             value = getattr(self, option)
             if value is not None and value < 2:
                 raise ValueError(f"{option} must be at least 2, got {value}")
@@ -181,6 +210,23 @@ class Evaluate(AbstractAnalysis):
         """How the samples come about; impossible options are refused."""
         return Sampling(self.seed, self.keep_percent, self.group, self.mix_at_layer)
 
+    def resampling(self) -> Resampling:
+        """How intervals are made."""
+        return Resampling(self.level, self.num_resamples, self.seed)
+
+    def path(self, resolution: int) -> PathRecipe:
+        """How path lengths are measured at a resolution."""
+        if self.path_recipe is not None:
+            return replace(RECIPES[self.path_recipe], num_pairs=self.num_paths)
+        return PathRecipe(
+            space="w" if self.path_space == "w" else "z",
+            sampling="full" if self.path_sampling == "full" else "end",
+            crop=self.face_crop and resolution >= _SMALLEST_CROPPED,
+            epsilon=self.path_epsilon,
+            noise="stored",
+            num_pairs=self.num_paths,
+        )
+
     @torch.no_grad()
     def run(self, model: AbstractDecoder, source: ImageSource | None) -> Result:
         """Runs the parts that the chosen metrics need.
@@ -191,22 +237,46 @@ class Evaluate(AbstractAnalysis):
         """
         assert source is not None
         self.sampling().check(model, by=self.name)
-        if self.path_space == "w" and "ppl" in self.metrics:
+        if "ppl" in self.metrics and self._maps_first(model):
             require(model, AbstractMappedDecoder, by=f"{self.name} with path_space w")  # type: ignore[type-abstract]
         session = self._prepare(model, source)
-        if {"fd", "kd", "swd"} & set(self.metrics):
+        if self._of_sets or session.wasserstein:
             self._compare_samples(session)
-        if {"fd", "lpips", "rmse", "swd"} & set(self.metrics):
+        if {"fd", "lpips", "rmse", "swd", "similarity"} & set(self.metrics) or self.identity is not None:
             if isinstance(model, AbstractAutoencoder):
                 self._compare_reconstructions(session, model)
             else:
-                session.notes.append(f"{type(model).__name__} cannot encode: numbers of reconstructions are left out")
+                session.found.notes.append(
+                    f"{type(model).__name__} cannot encode: numbers of reconstructions are left out"
+                )
+        if "recovery" in self.metrics and isinstance(model, AbstractAutoencoder):
+            self._recover_latents(session, model)
         if "ppl" in self.metrics:
             self._measure_paths(session)
         pictures = draw_samples(model, self.num_pictures, self.sampling(), self.batch_size).cpu()
         sheet = enlarge(make_grid(pictures, self.columns), magnification(model.resolution))
-        protocol = {**session.protocol, "notes": session.notes}
-        return Result(self.name, session.numbers, protocol, {"samples": sheet, **session.pictures})
+        found = session.found
+        protocol = {**session.protocol, **found.protocol}
+        if found.raw:
+            protocol["raw"] = found.raw
+        if found.intervals:
+            protocol["intervals"] = {"level": self.level, "num_resamples": self.num_resamples, "seed": self.seed}
+        protocol["notes"] = found.notes
+        return Result(
+            self.name,
+            found.values,
+            protocol,
+            {"samples": sheet, **session.pictures},
+            intervals=found.intervals,
+        )
+
+    @property
+    def _of_sets(self) -> frozenset[str]:
+        return frozenset(self.metrics) & frozenset(SET_METRICS)
+
+    def _maps_first(self, model: AbstractDecoder) -> bool:
+        """Whether paths run in W of a model whose own latents are others."""
+        return self.path(model.resolution).space == "w" and model.latent_space.symbol != "w"
 
     def _prepare(self, model: AbstractDecoder, source: ImageSource) -> _Session:
         device = device_of(model)
@@ -215,9 +285,14 @@ class Evaluate(AbstractAnalysis):
             if len(images) < 2:
                 raise ValueError(f"evaluate needs at least 2 {what} images, got {len(images)}: name a larger data set")
         extractor = perceptual = None
-        if {"fd", "kd"} & set(self.metrics):
+        if self._of_sets:
             extractor = find_extractor(
-                self.extractor, self.extractor_path, resize=self.resize, download=self.download
+                self.extractor,
+                self.extractor_path,
+                resize=self.resize,
+                precision=self.precision,
+                quantisation=self.quantisation,
+                download=self.download,
             ).to(device)
         if {"lpips", "ppl"} & set(self.metrics):
             perceptual = find_perceptual(self.perceptual, self.perceptual_path, download=self.download).to(device)
@@ -242,59 +317,61 @@ class Evaluate(AbstractAnalysis):
         for role, network in (("extractor", extractor), ("perceptual", perceptual)):
             if network is not None:
                 session.protocol[role] = network.describe()
+        notes = session.found.notes
         if not isinstance(source, HeldOut):
-            session.notes.append("one set of images is both the reference of samples and the input of reconstructions")
+            notes.append("one set of images is both the reference of samples and the input of reconstructions")
+        if self.face_crop and model.resolution < _SMALLEST_CROPPED:
+            notes.append(f"face_crop is left out below {_SMALLEST_CROPPED} pixels: whole images are compared")
         if session.wasserstein:
             try:
                 pyramid_resolutions(model.resolution)
             except ValueError as error:
                 session.wasserstein = False
-                session.notes.append(f"swd is left out: {error}")
+                notes.append(f"swd is left out: {error}")
         return session
 
+    @phase("samples of the prior")
     def _compare_samples(self, session: _Session) -> None:
-        """Frechet, kernel and sliced Wasserstein distance of samples to reference images."""
+        """What one pass over samples tells: numbers of their features, sliced Wasserstein distance."""
         model, extractor, sampling = session.model, session.extractor, self.sampling()
-        frechet = kernel = wasserstein = None
-        if extractor is not None and "fd" in self.metrics:
-            frechet = session.frechet()
-        if extractor is not None and "kd" in self.metrics:
-            passed = AlreadyExtracted(extractor.num_features)
-            kernel = KernelDistance(passed, seed=self.seed).to(session.metric_device)
+        wasserstein = None
         num_swd = min(self.num_swd, self.num_samples, len(session.reference))
         if session.wasserstein:
             wasserstein = SlicedWasserstein(model.resolution, channels=session.channels, seed=self.seed)
             wasserstein.to(session.metric_device)
+        scores = extractor is not None and "is" in self.metrics and extractor.num_classes is not None
+        parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
         num_decoded = self.num_samples if extractor is not None else num_swd if wasserstein is not None else 0
         for samples, index in sampling.draw(model, num_decoded, self.batch_size, shared=True):
             if extractor is not None:
-                features = extractor(samples)
-                if frechet is not None:
-                    frechet.update(features, real=False)
-                if kernel is not None:
-                    kernel.update(features, index, real=False)
+                if scores:
+                    seen = extractor.observe(samples)
+                    parts.append((index.cpu(), seen.features.cpu(), None if seen.logits is None else seen.logits.cpu()))
+                else:
+                    parts.append((index.cpu(), extractor(samples).cpu(), None))
             if wasserstein is not None:
                 early = index < num_swd
                 wasserstein.update(samples[early.to(samples.device)], index[early], real=False)
 
         if extractor is not None:
-            places = spread(len(session.reference), self.num_reference)
-            session.protocol["num_reference"] = len(places)
+            fake = _gathered([(index, features) for index, features, _ in parts], extractor.num_features)
+            logits = None
+            if scores:
+                rows = [(index, one) for index, _, one in parts if one is not None]
+                logits = _gathered(rows, extractor.num_classes or 0)
+            real = self._reference(session, extractor)
             session.protocol["num_samples"] = self.num_samples
-            features = reference_features(model, session.reference, places, extractor, batch_size=self.batch_size)
-            mine = as_tensor(share(len(places)))
-            of_count = count_name(self.num_samples) + sampling.suffix
-            if frechet is not None:
-                frechet.update(features[mine], real=True)
-                name = f"{distance_name(extractor, 'f')}_{of_count}"
-                session.numbers[name] = frechet.compute().item()
-                session.protocol["raw"] = {name: frechet.raw}
-                session.note_small(name, min(self.num_samples, len(places)))
-            if kernel is not None:
-                kernel.update(features[mine], mine, real=True)
-                name = f"{distance_name(extractor, 'k')}_{of_count}"
-                session.numbers[name] = kernel.compute().item()
-                session.numbers[f"{name}_standard_error"] = kernel.standard_error
+            found = compare_sets(
+                self._of_sets,
+                real,
+                fake.to(session.metric_device),
+                logits,
+                extractor,
+                suffix=sampling.suffix,
+                seed=self.seed,
+                resampling=self.resampling(),
+            )
+            session.found.take(found)
 
         if wasserstein is not None:
             places = spread(len(session.reference), num_swd)
@@ -302,31 +379,42 @@ class Evaluate(AbstractAnalysis):
                 reals = real_images(model, session.reference, [places[i] for i in indices])
                 wasserstein.update(reals, as_tensor(indices), real=True)
             name = f"swd_{count_name(num_swd)}{sampling.suffix}"
-            session.numbers[name] = wasserstein.compute().item()
+            session.found.add(name, wasserstein.compute().item())
             for size, value in wasserstein.levels.items():
-                session.numbers[f"{name}_at_{size}px"] = value
+                session.found.add(f"{name}_at_{size}px", value)
             session.protocol["swd"] = {"images": num_swd, "scale": 1000, "patches": "128 per image and level, 7x7 px"}
 
+    def _reference(self, session: _Session, extractor: AbstractExtractor) -> Reference:
+        """What samples are compared with: a file's statistics, or the features of reference images."""
+        if self.reference_statistics is not None:
+            statistics = read_statistics(self.reference_statistics, extractor)
+            session.protocol["reference"] = {"statistics": dict(statistics.protocol) or "of another program"}
+            session.protocol["num_reference"] = statistics.moments.num_vectors
+            session.found.notes += statistics.notes
+            return Reference(statistics.moments, statistics.features, is_training=False)
+        places = spread(len(session.reference), self.num_reference)
+        session.protocol["num_reference"] = len(places)
+        features = reference_features(
+            session.model, session.reference, places, extractor, batch_size=self.batch_size
+        ).to(session.metric_device)
+        return reference_of(features, is_training=isinstance(session.held_out, HeldOut))
+
+    @phase("reconstructions")
     def _compare_reconstructions(self, session: _Session, model: AbstractAutoencoder) -> None:
         """Errors of reconstructions of held-out images, and distances between the two sets."""
         places = spread(len(session.held_out), self.num_reconstructions)
-        errors: dict[str, ReconstructionError] = {}
-        baseline = frechet = wasserstein = None
+        errors = {name: ReconstructionError(measure) for name, measure in self._measures(session).items()}
+        baseline = wasserstein = None
         if "rmse" in self.metrics:
-            errors["rec_mse"] = ReconstructionError(mean_squared_error)
-            errors["rec_rmse"] = ReconstructionError(root_mean_squared_error)
-            errors["rec_l1"] = ReconstructionError(mean_absolute_error)
             baseline = MeanImageError(model.resolution, channels=session.channels).to(session.metric_device)
-        if "lpips" in self.metrics and session.perceptual is not None:
-            errors[session.perceptual.name] = ReconstructionError(session.perceptual)
-        if "fd" in self.metrics:
-            frechet = session.frechet()
         if session.wasserstein:
             wasserstein = SlicedWasserstein(model.resolution, channels=session.channels, seed=self.seed)
             wasserstein.to(session.metric_device)
         for error in errors.values():
             error.to(session.metric_device)
 
+        extractor = session.extractor if "fd" in self.metrics else None
+        features: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
         for indices in batches(share(len(places)), self.batch_size):
             images = real_images(model, session.held_out, [places[i] for i in indices])
             originals, reconstructions = quantise(images), quantise(model.reconstruct(images))
@@ -338,56 +426,118 @@ class Evaluate(AbstractAnalysis):
             if wasserstein is not None:
                 wasserstein.update(originals, index, real=True)
                 wasserstein.update(reconstructions, index, real=False)
-            if frechet is not None and session.extractor is not None:
-                frechet.update(session.extractor(originals), real=True)
-                frechet.update(session.extractor(reconstructions), real=False)
+            if extractor is not None:
+                features[True].append((index, extractor(originals).cpu()))
+                features[False].append((index, extractor(reconstructions).cpu()))
 
         of_count = count_name(len(places))
         session.protocol["num_reconstructions"] = len(places)
+        found, resampling = session.found, self.resampling()
         for name, error in errors.items():
-            session.numbers[name] = error.compute().item()
+            found.add(name, error.compute().item(), resampling.of(error.interval))
         if baseline is not None:
-            session.numbers["rec_mse_relative"] = session.numbers["rec_mse"] / max(baseline.compute().item(), 1e-12)
+            variance = max(baseline.compute().item(), 1e-12)
+            found.add("rec_mse_relative", found.values["rec_mse"] / variance)
+            if self.num_resamples:
+                self._add_relative_interval(session, baseline, errors["rec_mse"], places)
             session.protocol["rec_mse_relative"] = "rec_mse over that of the mean of the same images"
-        if frechet is not None and session.extractor is not None:
-            name = f"rec_{distance_name(session.extractor, 'f')}_{of_count}"
-            session.numbers[name] = frechet.compute().item()
-            session.protocol.setdefault("raw", {})[name] = frechet.raw
-            session.note_small(name, len(places))
+        if extractor is not None:
+            originals, reconstructed = (
+                _gathered(features[real], extractor.num_features).to(session.metric_device) for real in (True, False)
+            )
+            name = f"rec_{distance_name(extractor, 'f')}_{of_count}"
+            frechet_numbers(found, name, reference_of(originals, is_training=False), reconstructed, resampling)
         if wasserstein is not None:
-            session.numbers[f"rec_swd_{of_count}"] = wasserstein.compute().item()
+            found.add(f"rec_swd_{of_count}", wasserstein.compute().item())
         shown = places[: max(1, self.num_pictures // 2)]
         sheet = over_and_under(
             *reconstruct_places(model, session.held_out, shown, self.batch_size), columns=self.columns
         )
         session.pictures["reconstructions"] = enlarge(sheet, magnification(model.resolution))
 
+    def _measures(self, session: _Session) -> dict[str, PairMeasure]:
+        """What reconstructions are measured by, by the names of the numbers."""
+        resolution = session.model.resolution
+        measures: dict[str, PairMeasure] = {}
+        if "rmse" in self.metrics:
+            measures["rec_mse"] = mean_squared_error
+            measures["rec_rmse"] = root_mean_squared_error
+            measures["rec_l1"] = mean_absolute_error
+        if "similarity" in self.metrics:
+            measures["rec_psnr"] = peak_signal_to_noise_ratio
+            if resolution >= WINDOW:
+                measures["rec_ssim"] = structural_similarity
+            if resolution >= WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1):
+                measures["rec_ms_ssim"] = multiscale_structural_similarity
+            session.protocol["similarity"] = {"data_range": "[-1, 1]", "window": WINDOW, "borders": "left out"}
+        if "lpips" in self.metrics and session.perceptual is not None:
+            measures[session.perceptual.name] = session.perceptual
+            if self.face_crop and resolution >= _SMALLEST_CROPPED:
+                cropped = FaceCropped(session.perceptual)
+                measures[cropped.name] = cropped
+        if self.identity is not None:
+            identity = IdentityDistance(find_identity(self.identity_path, self.identity_box).to(session.device))
+            measures[identity.name] = identity
+            session.protocol["identity"] = identity.describe()
+        return measures
+
+    def _add_relative_interval(
+        self, session: _Session, baseline: MeanImageError, error: ReconstructionError, places: list[int]
+    ) -> None:
+        """The interval of rec_mse_relative, for which images are read once more, since their mean is known only now."""
+        mean = baseline.mean_image().to(session.device)
+        deviations = []
+        for indices in batches(share(len(places)), self.batch_size):
+            originals = quantise(real_images(session.model, session.held_out, [places[i] for i in indices]))
+            deviations.append((as_tensor(indices), mean_squared_error(originals, mean.expand_as(originals)).cpu()))
+        spreads = _gathered([(index, one[:, None]) for index, one in deviations], 1, torch.float64)[:, 0]
+        with error.synchronised():
+            errors = error.table("errors").cpu()
+        if spreads.any():
+            interval = relative_error_interval(errors, spreads, **self.resampling().arguments())
+            session.found.intervals["rec_mse_relative"] = (interval.low, interval.high)
+
+    @phase("latents found again")
+    def _recover_latents(self, session: _Session, model: AbstractAutoencoder) -> None:
+        """How well encode(decode(z)) finds samples z of the prior."""
+        recovery = LatentRecovery(model.latent_space.dim).to(session.metric_device)
+        for indices in batches(share(self.num_recovered), self.batch_size):
+            latents = prior_latents(model, self.seed, "evaluate/recovered", indices)
+            recovery.update(model, latents, as_tensor(indices))
+        recovery.compute()
+        assert recovery.estimate is not None
+        of_count = count_name(self.num_recovered)
+        intervals = recovery.intervals(**self.resampling().arguments()) if self.num_resamples else (None, None, None)
+        names = (f"i_mse_{of_count}", f"i_mse_relative_{of_count}", f"latent_cosine_{of_count}")
+        for name, value, interval in zip(names, recovery.estimate, intervals, strict=True):
+            session.found.add(name, value, interval)
+        session.protocol["recovery"] = {"samples": self.num_recovered, "images": "not rounded"}
+
+    @phase("path lengths")
     def _measure_paths(self, session: _Session) -> None:
         """Perceptual path length between pairs of prior samples, or of the points of W that they are mapped to."""
         model, perceptual = session.model, session.perceptual
+        recipe = self.path(model.resolution)
         # Paths join mapped latents, not the view's own examples of W, of which one is then enough.
-        view = WSpaceView(model, count=1) if self.path_space == "w" else None
+        view = WSpaceView(model, count=1) if self._maps_first(model) else None
         decoder = view or model
         assert perceptual is not None
-        crop = self.face_crop and model.resolution >= _SMALLEST_CROPPED
-        if self.face_crop and not crop:
-            session.notes.append(f"face_crop is left out below {_SMALLEST_CROPPED} pixels: whole images are compared")
-        length = PathLength(perceptual, epsilon=self.path_epsilon, crop=crop).to(session.metric_device)
+        length = PathLength.of_recipe(recipe, perceptual, seed=self.seed).to(session.metric_device)
         shares = distributed.IndexedRandom(self.seed, "evaluate/path_shares")
         for indices in batches(share(self.num_paths), self.batch_size):
             a = prior_latents(model, self.seed, "evaluate/path_starts", indices)
             b = prior_latents(model, self.seed, "evaluate/path_ends", indices)
             if view is not None:
                 a, b = view.map(a), view.map(b)
-            t = shares.uniform(indices)[:, 0] if self.path_sampling == "full" else torch.zeros(len(indices))
+            t = shares.uniform(indices)[:, 0] if recipe.sampling == "full" else torch.zeros(len(indices))
             length.update(decoder, a, b, t.to(a), as_tensor(indices))
-        name = f"ppl_{decoder.latent_space.symbol}_{self.path_sampling}{'_crop' if crop else ''}_{perceptual.name}"
-        session.numbers[name] = length.compute().item()
-        session.protocol["paths"] = {
-            "pairs": self.num_paths,
-            "epsilon": self.path_epsilon,
-            "sampling": self.path_sampling,
-            "crop": crop,
-            "trimmed": "1st to 99th percentile",
-            "reduced": f"above {LARGEST_COMPARED} px by means of blocks",
-        }
+        name = recipe.label(decoder.latent_space.symbol, perceptual.name)
+        session.found.add(name, length.compute().item(), self.resampling().of(length.interval))
+        session.protocol["paths"] = recipe.describe()
+
+
+def _gathered(parts: list[tuple[Tensor, Tensor]], width: int, dtype: torch.dtype = torch.float32) -> Features:
+    """Rows (N, width) of all ranks in the order of their indices, on every rank; a rank may have none."""
+    index = torch.cat([torch.empty(0, dtype=torch.int64), *(one for one, _ in parts)])
+    rows = torch.cat([torch.empty(0, width, dtype=dtype), *(one.to(dtype) for _, one in parts)])
+    return distributed.gather_ragged(rows, index)[0]

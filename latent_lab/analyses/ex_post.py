@@ -9,7 +9,6 @@ import torch
 
 from latent_lab import distributed
 from latent_lab.analyses.base import AbstractAnalysis, Result
-from latent_lab.analyses.evaluate import count_name, distance_name
 from latent_lab.analyses.feeding import (
     HeldOut,
     as_tensor,
@@ -24,6 +23,7 @@ from latent_lab.analyses.feeding import (
 from latent_lab.analyses.reference import reference_features
 from latent_lab.analyses.sample import STREAM, Sampling, draw_samples, magnification
 from latent_lab.analyses.second_stage import SecondStageSettings, train_second_stage
+from latent_lab.analyses.set_numbers import count_name, distance_name
 from latent_lab.distributed import IndexedRandom
 from latent_lab.images import enlarge, make_grid
 from latent_lab.latent.density import Rescaled, SecondStage, WithPrior, fit_mixture

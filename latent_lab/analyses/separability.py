@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from latent_lab import distributed
 from latent_lab.analyses.base import AbstractAnalysis, Result
-from latent_lab.analyses.evaluate import count_name
 from latent_lab.analyses.feeding import as_tensor, batches, device_of, prior_latents, share, situation
+from latent_lab.analyses.set_numbers import count_name
 from latent_lab.latent.interfaces import AbstractDecoder, AbstractMappedDecoder
 from latent_lab.metrics.functional import attribute_entropy, most_confident, separability_score
 from latent_lab.networks.label_regressor import LabelRegressor, load_regressor

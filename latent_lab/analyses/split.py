@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from latent_lab.analyses.base import AbstractAnalysis, Result
-from latent_lab.analyses.evaluate import count_name, distance_name
 from latent_lab.analyses.feeding import (
     HeldOut,
     as_tensor,
@@ -23,6 +22,7 @@ from latent_lab.analyses.feeding import (
 )
 from latent_lab.analyses.reference import reference_features
 from latent_lab.analyses.sample import STREAM, magnification
+from latent_lab.analyses.set_numbers import count_name, distance_name
 from latent_lab.images import enlarge, from_unit, make_grid, quantise
 from latent_lab.latent.interfaces import AbstractSplitDecoder
 from latent_lab.metrics import AlreadyExtracted, FrechetDistance, ReconstructionError

@@ -24,6 +24,7 @@ from latent_lab.analyses import (
     Sample,
     write_report,
 )
+from latent_lab.analyses.evaluate import METRICS
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError, closest
@@ -117,7 +118,7 @@ def named_analysis(words: Sequence[str]) -> type[AbstractAnalysis] | None:
 
 def test(arguments: Arguments) -> None:
     """Evaluates on the test split; samples are compared with training images."""
-    _run(arguments, "test", Evaluate)
+    _run(arguments, "test", Evaluate, defaults={"metrics": METRICS})
 
 
 def validate(arguments: Arguments) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from multiprocessing import get_context
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from latent_lab.cli.bench_latent import peak_megabytes
+from latent_lab.images import from_bytes
 from latent_lab.metrics.functional import frechet_distance, frechet_interval, moments, precision_recall
+from latent_lab.networks.features import find_extractor
 
 _COUNT = 10_000
 _WIDTH = 2048
@@ -124,3 +130,65 @@ def statistics_table(seconds: float) -> list[str]:
         "|---|---|---|",
         f"| precision and recall | {taken:.2f} | {megabytes:.0f} |",
     ]
+
+
+def _inception_file(folder: Path) -> Path:
+    """Random weights in the layout of the published Inception file."""
+    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+    network_class = theirs.FeatureExtractorInceptionV3
+    # Their network cannot be built without weights, so loading is left out for once.
+    with (
+        mock.patch.object(theirs, "load_state_dict_from_url", return_value={}),
+        mock.patch.object(network_class, "load_state_dict"),
+    ):
+        state = network_class("random", ["2048"]).state_dict()
+    path = folder / "pt_inception-2015-12-05-6726825d.pth"
+    torch.save({name: value * 3.0 if name.endswith("conv.weight") else value for name, value in state.items()}, path)
+    return path
+
+
+def extractor_table(seconds: float) -> list[str]:
+    """From bytes to features: the same Inception network here, in float32 and bfloat16, and in torch-fidelity.
+
+    Args:
+        seconds: measured time of each figure; programs take turns, so that all see the same machine.
+    """
+    if not find_spec("torch_fidelity"):
+        return ["torch-fidelity is not installed, so there is nothing to compare extractors with."]
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    count = 32
+    pixels = torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = from_bytes(pixels)
+    with tempfile.TemporaryDirectory() as folder:
+        file = _inception_file(Path(folder))
+        theirs = FeatureExtractorInceptionV3("bench", ["2048"], feature_extractor_weights_path=str(file))
+        ours = {
+            precision: find_extractor("inception", file, resize="tf1", precision=precision)
+            for precision in ("float32", "bfloat16")
+        }
+
+    @torch.inference_mode()
+    def passed() -> Tensor:
+        return theirs(pixels)[0]
+
+    calls: dict[str, Callable[[], Tensor]] = {"torch-fidelity": passed}
+    calls |= {f"latent-lab, {name}": functools.partial(network, images) for name, network in ours.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    features = {name: call() for name, call in calls.items()}
+    while sum(times["torch-fidelity"]) < seconds or len(times["torch-fidelity"]) < 3:
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - begin)
+    peer, spread = statistics.median(times["torch-fidelity"]), features["torch-fidelity"].std(0).mean()
+    lines = [
+        f"| Inception, {count} images of 64 px | images/s | time / torch-fidelity | deviation / spread of features |",
+        "|---|---|---|---|",
+    ]
+    for name, taken in times.items():
+        median = statistics.median(taken)
+        deviation = ((features[name] - features["torch-fidelity"]).square().mean().sqrt() / spread).item()
+        lines.append(f"| {name} | {count / median:.1f} | {median / peer:.2f} | {deviation:.1e} |")
+    return lines

@@ -12,9 +12,11 @@ import torch
 
 from latent_lab import images as conversions
 from latent_lab.analyses import Evaluate, HeldOut, Result, write_report
-from latent_lab.analyses.evaluate import count_name
+from latent_lab.analyses.evaluate import METRICS
+from latent_lab.analyses.set_numbers import count_name
 from latent_lab.growth import GrowthState
 from latent_lab.metrics.functional import frechet_distance, moments
+from latent_lab.metrics.statistics_files import write_statistics
 from latent_lab.networks.features import find_extractor
 from tests.unit.analyses.layered_toys import ToyLayeredDecoder
 from tests.unit.analyses.mapped_toys import ToyMappedDecoder
@@ -162,8 +164,10 @@ def test_an_option_changes_the_numbers(option: str, usual: Result) -> None:
 
 def test_the_remaining_options_are_covered_by_name() -> None:
     elsewhere = {"batch_size", "columns", "num_pictures", "face_crop", "download", "resize", "group", "mix_at_layer"}
-    elsewhere |= {"path_space"}
-    weights = {"extractor", "extractor_path", "perceptual", "perceptual_path"}
+    elsewhere |= {"path_space", "path_recipe", "num_recovered", "reference_statistics", "num_resamples", "level"}
+    elsewhere |= {"precision", "quantisation"}
+    weights = {"extractor", "extractor_path", "perceptual", "perceptual_path", "identity", "identity_path"}
+    weights |= {"identity_box"}
     assert {option.name for option in dataclasses.fields(Evaluate)} == set(CHANGES) | elsewhere | weights
 
 
@@ -230,11 +234,11 @@ def test_download_reaches_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("metrics", ("fid",), "metrics must be some of fd, kd, lpips, rmse, ppl, swd, got fid"),
+        ("metrics", ("fid",), "metrics must be some of fd, kd, lpips, rmse, ppl, swd, fd_infinity, .*, got fid"),
         ("metrics", (), "got none"),
         ("path_space", "z", "path_space must be own or w, got 'z'"),
         ("path_sampling", "middle", "path_sampling must be end or full"),
-        ("resize", "lanczos", "resize must be one of clean, tf1, torch, torchmetrics, got 'lanczos'"),
+        ("resize", "lanczos", "unknown resize protocol 'lanczos': use clean, tf1, torch or torchmetrics"),
         ("path_epsilon", 0.0, "path_epsilon must be positive"),
         ("num_samples", 1, "num_samples must be at least 2, got 1"),
         ("batch_size", 0, "batch_size must be at least 1, got 0"),
@@ -303,7 +307,8 @@ def test_counts_in_names_are_short_and_exact() -> None:
 def test_a_report_shows_numbers_protocol_notes_and_pictures(tmp_path: Path) -> None:
     result = evaluate()
     page = write_report(result, tmp_path / "report").read_text(encoding="utf-8")
-    assert f"| `rec_mse` | {result.numbers['rec_mse']:.6g} |" in page
+    low, high = result.intervals["rec_mse"]
+    assert f"| `rec_mse` | {result.numbers['rec_mse']:.6g} [{low:.6g}, {high:.6g}] |" in page
     assert "![samples](samples.png)" in page
     assert (tmp_path / "report" / "samples.png").is_file()
     assert f"| extractor.sha256 | {result.protocol['extractor']['sha256']} |" in page
@@ -313,3 +318,117 @@ def test_a_report_shows_numbers_protocol_notes_and_pictures(tmp_path: Path) -> N
 def test_an_empty_source_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 reference images, got 0"):
         SMALL(ToyDecoder(), HeldOut(Noise(5), Noise(0)))
+
+
+# All numbers, intervals, and files of statistics
+
+EVERYTHING = dataclasses.replace(SMALL, metrics=METRICS, num_recovered=30, num_resamples=20)
+
+
+@pytest.fixture(scope="module")
+def everything() -> Result:
+    return evaluate(EVERYTHING, resolution=16)
+
+
+def test_all_metrics_together_give_all_numbers_by_their_names(everything: Result, usual: Result) -> None:
+    assert set(everything.numbers) - set(usual.numbers) == {
+        "fd_random_infinity_40",
+        "fd_random_infinity_40_standard_error",
+        "precision_random_k3_40",
+        "recall_random_k3_40",
+        "density_random_k5_40",
+        "coverage_random_k5_40",
+        "mifd_random_40",
+        "memorisation_distance_random_40",
+        "authentic_percent_random_40",
+        "rec_psnr",
+        "rec_ssim",
+        "i_mse_30",
+        "i_mse_relative_30",
+        "latent_cosine_30",
+    }
+    assert "is is left out: the extractor random has no class scores" in everything.protocol["notes"]
+
+
+def test_one_pass_over_the_samples_feeds_all_of_their_numbers() -> None:
+    model = ToyAutoencoder()
+    of_sets = dataclasses.replace(EVERYTHING, metrics=("fd", "kd", "fd_infinity", "pr", "memorisation"), num_pictures=1)
+    of_sets(model, HeldOut(Noise(30, seed=1), Noise(50)))
+    # 40 samples, 20 reconstructions and one of each for the sheets.
+    assert sum(model.batch_sizes) == 40 + 20 + 2
+
+
+def test_every_number_but_errors_of_estimates_levels_has_an_interval_around_it(everything: Result) -> None:
+    without = set(everything.numbers) - set(everything.intervals)
+    assert all(name.endswith("_standard_error") or "swd" in name for name in without)
+    for name, (low, high) in everything.intervals.items():
+        assert low <= high
+        if name.startswith(("rec_mse", "rec_l1", "random_l2", "ppl", "fd_random_40", "i_mse")):
+            assert low <= everything.numbers[name] <= high, name
+    assert everything.protocol["intervals"] == {"level": 0.95, "num_resamples": 20, "seed": 0}
+
+
+def test_without_resamples_there_are_no_intervals() -> None:
+    result = evaluate(dataclasses.replace(EVERYTHING, num_resamples=0))
+    assert not result.intervals
+    assert "intervals" not in result.protocol
+
+
+def test_a_wider_level_gives_wider_intervals() -> None:
+    narrow, wide = (
+        evaluate(dataclasses.replace(SMALL, metrics=("rmse",), level=level)).intervals["rec_mse"]
+        for level in (0.5, 0.99)
+    )
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_statistics_of_a_file_take_the_place_of_reference_images(tmp_path: Path, usual: Result) -> None:
+    extractor = find_extractor("random")
+    features = extractor(Noise(50).batch(range(50), 16).images)
+    protocol = {"extractor": extractor.describe(), "num_images": 50}
+    write_statistics(tmp_path / "whole.npz", moments(features), protocol=protocol, features=features)
+    write_statistics(tmp_path / "moments.npz", moments(features), protocol=protocol)
+    chosen = dataclasses.replace(SMALL, metrics=("fd", "kd"))
+    whole, alone = (
+        evaluate(dataclasses.replace(chosen, reference_statistics=str(tmp_path / name)))
+        for name in ("whole.npz", "moments.npz")
+    )
+    assert whole.numbers["fd_random_40"] == pytest.approx(usual.numbers["fd_random_40"], rel=1e-5)
+    assert whole.numbers["kd_random_40"] == pytest.approx(usual.numbers["kd_random_40"], rel=1e-5)
+    assert alone.numbers["fd_random_40"] == pytest.approx(usual.numbers["fd_random_40"], rel=1e-5)
+    assert "kd_random_40" not in alone.numbers
+    assert "kd is left out: the reference statistics hold no features" in alone.protocol["notes"]
+    assert alone.protocol["num_reference"] == 50
+
+
+def test_memorisation_needs_training_images() -> None:
+    result = dataclasses.replace(EVERYTHING, metrics=("memorisation",))(ToyDecoder(), Noise(30))
+    assert not result.numbers
+    assert any("not known to be the training images" in note for note in result.protocol["notes"])
+
+
+def test_recipes_of_published_path_lengths_bear_their_names() -> None:
+    chosen = dataclasses.replace(SMALL, metrics=("ppl",), path_recipe="ppl2_wend")
+    result = chosen(ToyMappedDecoder(), HeldOut(Noise(30, seed=1), Noise(50)))
+    assert set(result.numbers) == {"ppl2_wend_random_l2_16"}
+    assert result.protocol["paths"]["recipe"] == "ppl2_wend"
+
+
+@pytest.mark.parametrize(("option", "value"), [("resize", "tf1"), ("precision", "bfloat16"), ("quantisation", "none")])
+def test_another_view_of_the_images_shows_in_the_names(option: str, value: str) -> None:
+    chosen = dataclasses.replace(SMALL, metrics=("fd",), extractor="random", **{option: value})
+    suffix = {"tf1": "tf1", "bfloat16": "bf16", "none": "unrounded"}[value]
+    assert f"fd_random_{suffix}_40" in evaluate(chosen, resolution=16).numbers
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("path_recipe", "ppl3", "path_recipe must be one of ppl_zfull"),
+        ("num_resamples", 1, r"num_resamples must be 0 \(no intervals\) or at least 2, got 1"),
+        ("level", 1.0, r"level must lie between 0 and 1, got 1\.0"),
+    ],
+)
+def test_impossible_intervals_and_recipes_are_refused(option: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Evaluate(**{option: value})
