@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from latent_lab.cli.bench_latent import peak_megabytes
-from latent_lab.images import from_bytes
+from latent_lab.data.synthetic_renderer import render, sample_factors
+from latent_lab.images import to_bytes
 from latent_lab.metrics.functional import frechet_distance, frechet_interval, moments, precision_recall
 from latent_lab.networks.features import find_extractor
 
@@ -159,8 +160,8 @@ def extractor_table(seconds: float) -> list[str]:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     count = 32
-    pixels = torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    images = from_bytes(pixels)
+    images = render(sample_factors(0, range(count)), 64)
+    pixels = to_bytes(images)
     with tempfile.TemporaryDirectory() as folder:
         file = _inception_file(Path(folder))
         theirs = FeatureExtractorInceptionV3("bench", ["2048"], feature_extractor_weights_path=str(file))
@@ -184,7 +185,7 @@ def extractor_table(seconds: float) -> list[str]:
             times[name].append(time.perf_counter() - begin)
     peer, spread = statistics.median(times["torch-fidelity"]), features["torch-fidelity"].std(0).mean()
     lines = [
-        f"| Inception, {count} images of 64 px | images/s | time / torch-fidelity | deviation / spread of features |",
+        f"| Inception, {count} faces of 64 px | images/s | time / torch-fidelity | deviation / spread of features |",
         "|---|---|---|---|",
     ]
     for name, taken in times.items():

@@ -141,7 +141,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no .npz file ({error}): copy it again") from error
     except ValueError as error:
-        raise ValueError(f"{path} is no archive of plain arrays ({error}): give a .npz file of statistics") from error
+        raise ValueError(f"{path} is no archive of plain arrays: give a .npz file of statistics") from error
 
 
 def _protocol(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Viewing:
     """clean, tf1, torch or torchmetrics, see `resizing`."""
     precision: str = "float32"
     """float32, or bfloat16: several times as fast where a processor has it, with features that deviate (Inception:
-    by about 1 % of their spread)."""
+    by 1 to 3 % of their spread)."""
     quantisation: str = "round"
     """round, truncate (as torchmetrics with normalize=True), or none."""
 

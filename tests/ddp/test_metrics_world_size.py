@@ -13,6 +13,7 @@ import torch
 
 from latent_lab import distributed
 from latent_lab.analyses import Evaluate, HeldOut
+from latent_lab.analyses.evaluate import METRICS
 from latent_lab.metrics import AlreadyExtracted, FrechetDistance, FrechetInfinity
 from tests.unit.analyses.toys import Noise, ToyAutoencoder
 
@@ -23,6 +24,9 @@ OPTIONS = {
     "num_reconstructions": 7,
     "num_paths": 2,
     "num_swd": 2,
+    "num_recovered": 5,
+    "num_resamples": 10,
+    "metrics": METRICS,
     "batch_size": 3,
     "num_pictures": 4,
     # Processes batch and thereby round differently in float32; a step of 1e-4 would magnify that to 1e-4 of the value.
@@ -47,7 +51,8 @@ def numbers() -> dict[str, float]:
     result = Evaluate(extractor="random", perceptual="random_l2", **OPTIONS)(
         ToyAutoencoder(), HeldOut(Noise(9, seed=1), Noise(13))
     )
-    return dict(result.numbers) | frechet_numbers()
+    ends = {f"{name}_{end}": value for name, both in result.intervals.items() for end, value in enumerate(both)}
+    return dict(result.numbers) | ends | frechet_numbers()
 
 
 def frechet_numbers() -> dict[str, float]:

@@ -186,8 +186,7 @@ def path_distances(
 
     Args:
         decoder: G and its latent space, whose `interpolate` is p. It runs in float32, without autocast and TF32: the
-        two
-            pictures differ by less than those resolve.
+            two pictures differ by less than those resolve.
         distance: perceptual distance of image batches.
         a: (N, D) starts.
         b: (N, D) ends.
