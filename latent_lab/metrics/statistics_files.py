@@ -141,7 +141,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no .npz file ({error}): copy it again") from error
     except ValueError as error:
-        raise ValueError(f"{path} is no archive of plain arrays: give a .npz file of statistics") from error
+        # numpy's own sentence about pickled objects ends in advice to run them.
+        why = "it holds Python objects" if "pickle" in str(error) else str(error)
+        raise ValueError(f"{path} is no archive of plain arrays ({why}): give a .npz file of statistics") from error
 
 
 def _protocol(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
