@@ -47,6 +47,7 @@ from latent_lab.metrics import (
 )
 from latent_lab.metrics.functional import (
     FaceCropped,
+    Interval,
     PairMeasure,
     mean_absolute_error,
     mean_squared_error,
@@ -58,6 +59,7 @@ from latent_lab.metrics.functional import (
     structural_similarity,
 )
 from latent_lab.metrics.functional.path_length import RECIPES, PathRecipe
+from latent_lab.metrics.functional.sliced_wasserstein import FEW_RESAMPLES
 from latent_lab.metrics.functional.structural_similarity import SCALE_WEIGHTS, WINDOW
 from latent_lab.metrics.statistics_files import read_statistics
 from latent_lab.networks.extraction import Viewing
@@ -112,26 +114,25 @@ class Evaluate(AbstractAnalysis):
     num_reference: int | None = None
     """Reference images, evenly spaced over the source; none: all."""
     reference_statistics: str | None = None
-    """File of `latent-lab statistics` or of another program (.npz) that samples are compared with, instead of reference
-    images."""
+    """File of `latent-lab statistics` or of another program (.npz), in place of reference images."""
     num_reconstructions: int | None = 1_000
     """Held-out images, evenly spaced over the source; none: all."""
     num_paths: int = 2_000
     """Pairs of latents for the path length."""
     num_swd: int = 2_000
-    """Samples and reference images for the sliced Wasserstein distance, which compares equally many."""
+    """Samples, and as many reference images, for the sliced Wasserstein distance."""
     num_recovered: int = 1_000
     """Samples of the prior whose latents are sought after decoding."""
     seed: int = 0
     """Of latents, paths and projections."""
     batch_size: int = 64
-    """Images at a time on each device; changes no number beyond rounding (path lengths: about 1e-4 of the value)."""
+    """Images at a time on each device; it changes numbers by rounding alone."""
     metrics: tuple[str, ...] = USUAL_METRICS
-    """Any of fd, kd, fd_infinity, pr (precision, recall, density, coverage), is, memorisation (samples), lpips, rmse,
-    similarity (PSNR, SSIM; reconstructions), recovery (latents), ppl, swd. `latent-lab test` takes all of them."""
+    """Any of fd, kd, fd_infinity, pr, is, memorisation, swd, ppl (samples), lpips, rmse, similarity (reconstructions),
+    recovery (latents); `latent-lab test` takes all."""
     extractor: str = "auto"
-    """inception, vgg16, efflite0, dlib_identity, dlib_age, random, or the dotted path of a network of your own; auto:
-    inception, efflite0 or random, the first of them whose weights are found."""
+    """inception, vgg16, efflite0, dlib_identity, dlib_age, random, or your own network's dotted path; auto: the first
+    found of inception, efflite0 and random."""
     extractor_path: str | None = None
     """Its weights file, or a folder that holds it."""
     resize: str = "clean"
@@ -141,11 +142,11 @@ class Evaluate(AbstractAnalysis):
     quantisation: str = "round"
     """round, truncate (as torchmetrics with normalize=True), or none."""
     perceptual: str = "auto"
-    """lpips_alex, lpips_vgg, lpips_squeeze, st_lpips_alex or random_l2; auto: the best whose weights are found."""
+    """lpips_alex, lpips_vgg, lpips_squeeze, st_lpips_alex or random_l2; auto: the best found."""
     perceptual_path: str | None = None
     """Its weights file (of LPIPS the trunk), or a folder that holds it."""
     identity: Literal["dlib"] | None = None
-    """dlib: measures how far apart the persons of images and of their reconstructions are."""
+    """dlib: how far apart the persons of images and of their reconstructions are."""
     identity_path: str | None = None
     """Its weights file, or a folder that holds it."""
     identity_box: tuple[float, ...] | str = "celeba"
@@ -153,23 +154,22 @@ class Evaluate(AbstractAnalysis):
     download: bool = False
     """Whether weights that are asked for by name may be downloaded."""
     path_space: str = "own"
-    """Where paths run: own (the model's latent space), or w, the space that StyleGAN maps its latents to."""
+    """Where paths run: own (the model's latent space), or w, StyleGAN's second one."""
     path_sampling: str = "end"
-    """Where on the path speed is measured: end (at its start, as StyleGAN2 reports) or full (anywhere)."""
+    """Where speed is measured: end (start of the path, as in StyleGAN2) or full (anywhere)."""
     path_epsilon: float = 1e-4
     """Length of the step."""
     path_recipe: str | None = None
-    """Published settings by name, in place of the three before and of the face crop: ppl_zfull, ppl_zend, ppl_wfull,
-    ppl_wend (StyleGAN) or ppl2_wend (StyleGAN2)."""
+    """Published settings, in place of the three before and of the face crop: ppl_zfull, ppl_zend, ppl_wfull, ppl_wend
+    (StyleGAN), ppl2_wend (StyleGAN2)."""
     face_crop: bool = False
-    """Whether path lengths and perceptual distances of reconstructions see the middle of the face alone; from 64 pixels
-    on."""
+    """Whether perceptual numbers see the middle of the face alone; from 64 pixels on."""
     keep_percent: int = 100
-    """Share of every group of samples that is kept: those whose latents encode(decode(z)) finds best."""
+    """Share of every group of samples kept: those that encode(decode(z)) finds best."""
     group: int = 8
     """Samples in each of these groups."""
     mix_at_layer: int | None = None
-    """Layer from which on a second random latent takes over in samples, in decoders with layers; null: none."""
+    """Layer from which a second latent takes over in samples (decoders with layers)."""
     num_resamples: int = 200
     """Resamples from which intervals are made; 0: no intervals."""
     level: float = 0.95
@@ -260,7 +260,12 @@ class Evaluate(AbstractAnalysis):
         if found.raw:
             protocol["raw"] = found.raw
         if found.intervals:
-            protocol["intervals"] = {"level": self.level, "num_resamples": self.num_resamples, "seed": self.seed}
+            protocol["intervals"] = {
+                "level": self.level,
+                "num_resamples": self.num_resamples,
+                "of_swd": min(self.num_resamples, FEW_RESAMPLES),
+                "seed": self.seed,
+            }
         protocol["notes"] = found.notes
         return Result(
             self.name,
@@ -379,7 +384,7 @@ class Evaluate(AbstractAnalysis):
                 reals = real_images(model, session.reference, [places[i] for i in indices])
                 wasserstein.update(reals, as_tensor(indices), real=True)
             name = f"swd_{count_name(num_swd)}{sampling.suffix}"
-            session.found.add(name, wasserstein.compute().item())
+            session.found.add(name, wasserstein.compute().item(), self._wasserstein_interval(wasserstein))
             for size, value in wasserstein.levels.items():
                 session.found.add(f"{name}_at_{size}px", value)
             session.protocol["swd"] = {"images": num_swd, "scale": 1000, "patches": "128 per image and level, 7x7 px"}
@@ -448,12 +453,18 @@ class Evaluate(AbstractAnalysis):
             name = f"rec_{distance_name(extractor, 'f')}_{of_count}"
             frechet_numbers(found, name, reference_of(originals, is_training=False), reconstructed, resampling)
         if wasserstein is not None:
-            found.add(f"rec_swd_{of_count}", wasserstein.compute().item())
+            interval = self._wasserstein_interval(wasserstein, paired=True)
+            found.add(f"rec_swd_{of_count}", wasserstein.compute().item(), interval)
         shown = places[: max(1, self.num_pictures // 2)]
         sheet = over_and_under(
             *reconstruct_places(model, session.held_out, shown, self.batch_size), columns=self.columns
         )
         session.pictures["reconstructions"] = enlarge(sheet, magnification(model.resolution))
+
+    def _wasserstein_interval(self, metric: SlicedWasserstein, *, paired: bool = False) -> Interval | None:
+        """From few resamples, each of which costs as much as the distance itself."""
+        few = min(self.num_resamples, FEW_RESAMPLES)
+        return metric.interval(paired=paired, level=self.level, num_resamples=few, seed=self.seed) if few else None
 
     def _measures(self, session: _Session) -> dict[str, PairMeasure]:
         """What reconstructions are measured by, by the names of the numbers."""

@@ -154,8 +154,8 @@ def arguments_from(options: Mapping[str, Any], target: Any) -> dict[str, Any]:
 
 
 def with_default(field: Field) -> str:
-    """What an option's docstring says, with its default."""
-    if field.required or dataclasses.is_dataclass(field.default):
+    """What an option's docstring says, with its default where there is one to show."""
+    if field.required or field.default is None or dataclasses.is_dataclass(field.default):
         return field.text
     return f"{field.text.rstrip('.')} (default {shown(field.default)})".strip()
 

@@ -360,12 +360,12 @@ def test_one_pass_over_the_samples_feeds_all_of_their_numbers() -> None:
 
 def test_every_number_but_errors_of_estimates_levels_has_an_interval_around_it(everything: Result) -> None:
     without = set(everything.numbers) - set(everything.intervals)
-    assert all(name.endswith("_standard_error") or "swd" in name for name in without)
+    assert all(name.endswith(("_standard_error", "px")) for name in without)
     for name, (low, high) in everything.intervals.items():
         assert low <= high
         if name.startswith(("rec_mse", "rec_l1", "random_l2", "ppl", "fd_random_40", "i_mse")):
             assert low <= everything.numbers[name] <= high, name
-    assert everything.protocol["intervals"] == {"level": 0.95, "num_resamples": 20, "seed": 0}
+    assert everything.protocol["intervals"] == {"level": 0.95, "num_resamples": 20, "of_swd": 20, "seed": 0}
 
 
 def test_without_resamples_there_are_no_intervals() -> None:
