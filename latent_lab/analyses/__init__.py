@@ -20,6 +20,7 @@ from latent_lab.analyses.report import write_report
 from latent_lab.analyses.restore import Restore
 from latent_lab.analyses.sample import Sample
 from latent_lab.analyses.separability import Separability
+from latent_lab.analyses.spaces import AbstractSpacesAnalysis, Participant
 from latent_lab.analyses.split import Split
 from latent_lab.analyses.truncation import Truncation
 from latent_lab.analyses.why_frechet import WhyFrechet
@@ -51,6 +52,7 @@ ANALYSES: Mapping[str, type[AbstractAnalysis]] = {
 __all__ = [
     "ANALYSES",
     "AbstractAnalysis",
+    "AbstractSpacesAnalysis",
     "Condition",
     "Edit",
     "Evaluate",
@@ -62,6 +64,7 @@ __all__ = [
     "LayerNoise",
     "Mix",
     "Overview",
+    "Participant",
     "Posterior",
     "Reconstruct",
     "Restore",

@@ -38,6 +38,8 @@ class Result:
     """Title -> rows, for what is read better in columns than one number below the other."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Name of a number -> (low, high); how they came about stands in the protocol under "intervals"."""
+    sections: Mapping[str, Result] = field(default_factory=dict)
+    """Title -> result of an analysis that this one consists of; saved in a folder of that analysis's name."""
 
     def save(self, folder: Path) -> None:
         """Writes result.json and one PNG per picture; only the first process writes."""
@@ -55,6 +57,8 @@ class Result:
         temporary.replace(folder / "result.json")
         for stem, sheet in self.pictures.items():
             images.save_png(folder / f"{stem}.png", sheet, description=json.dumps(record["protocol"]))
+        for section in self.sections.values():
+            section.save(folder / section.analysis)
 
 
 class AbstractAnalysis(ABC):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import markdown
 
 from latent_lab import distributed
 from latent_lab.analyses.base import Result, Table
@@ -56,6 +61,8 @@ def interval_sentence(protocol: Mapping[str, Any]) -> str:
 def write_report(result: Result, folder: Path) -> Path:
     """Saves a result and writes report.md beside it: numbers, tables, pictures, remarks, the whole protocol.
 
+    A result with sections gets them one after another, and report.html too, a page that needs no other file.
+
     Args:
         result: of any analysis.
         folder: is made if necessary; links to pictures are relative, so it can be moved.
@@ -67,23 +74,79 @@ def write_report(result: Result, folder: Path) -> Path:
     if distributed.rank() != 0:
         return path
     result.save(folder)
-    notes = result.protocol.get("notes", ())
-    lines = [f"# {result.analysis}", "", "| number | value |", "|---|---:|"]
-    lines += [
-        f"| `{name}` | {number_text(value, result.intervals.get(name))} |" for name, value in result.numbers.items()
-    ]
-    if result.intervals:
-        lines += ["", interval_sentence(result.protocol)]
-    for title, rows in result.tables.items():
-        lines += ["", f"## {title}", "", *table_lines(rows)]
-    for stem in result.pictures:
-        lines += ["", f"## {stem}", "", f"![{stem}]({stem}.png)"]
-    if notes:
-        lines += ["", "## Notes", "", *(f"- {note}" for note in notes)]
-    lines += ["", "## Protocol", "", "| what | value |", "|---|---|"]
-    rest = {key: value for key, value in result.protocol.items() if key != "notes"}
-    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in _flat(rest)]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    lines = [f"# {result.analysis}", "", *_body(result, "##", "")]
+    for title, section in result.sections.items():
+        lines += ["", f"## {title}", "", *_body(section, "###", f"{section.analysis}/")]
+    lines += ["", "## Protocol", "", *_protocol_lines(result.protocol)]
+    for title, section in result.sections.items():
+        own = {key: value for key, value in section.protocol.items() if value != result.protocol.get(key)}
+        lines += ["", f"### Protocol of: {title}", "", *_protocol_lines(own)]
+    text = "\n".join(lines) + "\n"
+    _write(path, text)
+    if result.sections:
+        _write(folder / "report.html", html_page(text, folder, title=result.analysis))
     return path
+
+
+def _body(result: Result, heading: str, pictures: str) -> Iterator[str]:
+    """Numbers, tables, pictures and notes of one result.
+
+    Args:
+        result: of an analysis.
+        heading: marks before a heading.
+        pictures: folder of its pictures, with a slash at the end.
+    """
+    if result.numbers:
+        yield from ("| number | value |", "|---|---:|")
+        for name, value in result.numbers.items():
+            yield f"| `{name}` | {number_text(value, result.intervals.get(name))} |"
+    if result.intervals:
+        yield from ("", interval_sentence(result.protocol))
+    for title, rows in result.tables.items():
+        yield from ("", f"{heading} {title}", "", *table_lines(rows))
+    for stem in result.pictures:
+        yield from ("", f"{heading} {stem}", "", f"![{stem}]({pictures}{stem}.png)")
+    notes = result.protocol.get("notes", ())
+    if notes:
+        yield from ("", f"{heading} Notes", "", *(f"- {note}" for note in notes))
+
+
+def _protocol_lines(protocol: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("| what | value |", "|---|---|")
+    rest = {key: value for key, value in protocol.items() if key != "notes"}
+    yield from (f"| {_cell(name)} | {_cell(value)} |" for name, value in _flat(rest))
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+_STYLE = """\
+body { font-family: sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; font-size: 0.9rem; }
+th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.7rem; text-align: left; vertical-align: top; }
+td[style*="right"] { white-space: nowrap; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; }
+"""
+
+
+def html_page(text: str, folder: Path, *, title: str) -> str:
+    """A page of Markdown as HTML that holds its pictures and its style.
+
+    Args:
+        text: Markdown with tables; pictures are PNG files named relative to the folder.
+        folder: of the pictures.
+        title: for the browser.
+    """
+
+    def embedded(match: re.Match[str]) -> str:
+        content = base64.b64encode((folder / match[1]).read_bytes()).decode("ascii")
+        return f'src="data:image/png;base64,{content}"'
+
+    body = re.sub(r'src="([^":]+\.png)"', embedded, markdown.markdown(text, extensions=["tables"]))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        f"<style>\n{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )

@@ -9,9 +9,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from latent_lab import distributed, images
-from latent_lab.analyses import AbstractAnalysis, HeldOut
+from latent_lab.analyses import AbstractAnalysis, AbstractSpacesAnalysis, HeldOut
 from latent_lab.callbacks.pacing import EveryKimg
 from latent_lab.callbacks.records import Records
+from latent_lab.models import LatentModel
+from latent_lab.models.loading import load
 
 
 class RunAnalysis(Callback):
@@ -44,6 +46,7 @@ class RunAnalysis(Callback):
         self.done_at = -1
         """Images seen at the latest run."""
         self._before = 0
+        self._loaded: list[LatentModel] | None = None
 
     @property
     def state_key(self) -> str:
@@ -75,7 +78,10 @@ class RunAnalysis(Callback):
         source = None
         if self.analysis.needs_images:
             source = HeldOut(datamodule.source(self.split), reference=datamodule.source("train"))
-        result = self.analysis(model, source)
+        models: Any = model
+        if isinstance(self.analysis, AbstractSpacesAnalysis):
+            models = [model, *self._others(model)]
+        result = self.analysis(models, source)
         self.numbers = {f"{self.split if source is not None else 'prior'}/{k}": v for k, v in result.numbers.items()}
         if self.numbers:
             self.records.numbers(trainer, self.numbers, model.images_seen)
@@ -84,3 +90,10 @@ class RunAnalysis(Callback):
             if distributed.rank() == 0:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 images.save_png(self.folder / f"{stem}-{model.images_seen / 1000:08.1f}k.png", sheet)
+
+    def _others(self, model: Any) -> list[LatentModel]:
+        """The trained models that this one is compared with, read once."""
+        assert isinstance(self.analysis, AbstractSpacesAnalysis)
+        if self._loaded is None:
+            self._loaded = [load(name) for name in self.analysis.others]
+        return [other.to(model.device) for other in self._loaded]

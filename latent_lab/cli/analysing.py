@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from latent_lab import distributed
 from latent_lab.analyses import (
     ANALYSES,
     AbstractAnalysis,
+    AbstractSpacesAnalysis,
     Condition,
     Edit,
     Evaluate,
@@ -22,15 +22,16 @@ from latent_lab.analyses import (
     Reconstruct,
     Restore,
     Sample,
-    write_report,
 )
 from latent_lab.analyses.evaluate import METRICS
 from latent_lab.cli.arguments import Arguments
-from latent_lab.cli.console import quieten, say
+from latent_lab.cli.console import quieten
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
+from latent_lab.cli.results import finish
 from latent_lab.cli.schema import arguments_from
+from latent_lab.cli.spaces import run as run_spaces
 from latent_lab.cli.trained import Trained, load_trained, source_of, viewed, with_encoder
 from latent_lab.types import ImageSource
 
@@ -131,7 +132,11 @@ def analyze(arguments: Arguments) -> None:
     analysis = named_analysis(arguments.words)
     if analysis is None:
         raise InputError(f"analyze needs the NAME of an analysis: {', '.join(sorted(ANALYSES))}")
-    _run(dataclasses.replace(arguments, words=arguments.words[1:]), analysis.name, analysis)
+    arguments = dataclasses.replace(arguments, words=arguments.words[1:])
+    if issubclass(analysis, AbstractSpacesAnalysis):
+        run_spaces(arguments, analysis.name, analysis)
+    else:
+        _run(arguments, analysis.name, analysis)
 
 
 def sample(arguments: Arguments) -> None:
@@ -218,12 +223,7 @@ def _run(
     result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance, **facts})
     out = arguments.text("out")
     folder = Path(out).expanduser() if out else trained.results_folder(command)
-    report = write_report(result, folder)
-    if distributed.rank() == 0:
-        print(numbers_table(result.numbers, result.intervals))
-    for note in result.protocol.get("notes", ()):
-        say(f"note: {note}")
-    say(f"written to {report if analysis is Evaluate else folder}")
+    finish(result, folder, written=folder / "report.md" if analysis is Evaluate else folder)
 
 
 def _source(
@@ -244,16 +244,3 @@ def _source(
     if not analysis.needs_reference or (own and not analysis.reference_beside_own_images):
         return source
     return HeldOut(source, trained.data.source("train"))
-
-
-def numbers_table(numbers: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
-    """Names and values in two columns, and intervals in a third where there are some."""
-    width = max((len(name) for name in numbers), default=0)
-    lines = []
-    for name, value in numbers.items():
-        line = f"{name:<{width}}  {value:>12.6g}"
-        if intervals and name in intervals:
-            low, high = intervals[name]
-            line += f"  [{low:.6g}, {high:.6g}]"
-        lines.append(line)
-    return "\n".join(lines)

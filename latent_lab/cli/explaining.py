@@ -10,12 +10,12 @@ from latent_lab import distributed
 from latent_lab.analyses import AbstractAnalysis, Result, WhyFrechet, write_report
 from latent_lab.analyses.report import table_lines
 from latent_lab.analyses.why_frechet import Splits
-from latent_lab.cli.analysing import numbers_table
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError
 from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
+from latent_lab.cli.results import numbers_table
 from latent_lab.cli.schema import arguments_from
 from latent_lab.cli.trained import SPLITS, Trained, join_devices, load_trained
 from latent_lab.types import ImageSource

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -98,20 +99,39 @@ def load_trained(arguments: Arguments, command: str) -> Trained:
     name = arguments.text("ckpt")
     if name is None:
         raise InputError(f"{command} needs --ckpt FILE, a checkpoint or a name that `latent-lab checkpoints` lists")
+    return on_devices([read_trained(name, arguments.overrides)], arguments)[0]
+
+
+def read_trained(name: str, overrides: Sequence[tuple[str, str | bool]]) -> Trained:
+    """A checkpoint's model on the CPU.
+
+    Args:
+        name: file, or name of a shipped checkpoint.
+        overrides: configuration keys and their texts.
+
+    Raises:
+        InputError: if there is no such checkpoint, or an option makes other networks than those in it.
+    """
     path = resolve_checkpoint(name)
     content = read_checkpoint(path)
     described = content[CHECKPOINT_KEY]
     recorded = {section: described[section] for section in ("model", "data") if described[section] is not None}
-    configuration = recipes.compose([recorded, overrides_as_configuration(arguments.overrides)])
+    configuration = recipes.compose([recorded, overrides_as_configuration(overrides)])
     recipes.check_same_model(described["model"], configuration)
     model = recipes.build_model(configuration)
     changed = recipes.changes("model", described["model"], model.recipe)
     recipes.check_same_structure(model, content["state_dict"], changed)
     model.load_state_dict(content["state_dict"])
+    return Trained(model.eval(), path, described, configuration)
+
+
+def on_devices(trained: Sequence[Trained], arguments: Arguments) -> list[Trained]:
+    """The same models where the command line wants them to compute; what was changed of them is said once."""
     fabric = join_devices(arguments)
-    for line in changed:
-        say(f"changed: {line}")
-    return Trained(model.to(fabric.device).eval(), path, described, configuration)
+    for one in trained:
+        for line in recipes.changes("model", one.described["model"], one.model.recipe):
+            say(f"changed: {line}")
+    return [dataclasses.replace(one, model=one.model.to(fabric.device)) for one in trained]
 
 
 def viewed(model: LatentModel, arguments: Arguments) -> tuple[AbstractDecoder, dict[str, Any]]:

@@ -1,0 +1,148 @@
+"""Commands about latent spaces: they take several checkpoints, each with the images as it was trained to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from latent_lab.analyses import AbstractSpacesAnalysis, Participant
+from latent_lab.analyses.spaces import kind_of
+from latent_lab.cli.arguments import Arguments
+from latent_lab.cli.configuration import differences
+from latent_lab.cli.console import quieten, say
+from latent_lab.cli.errors import InputError
+from latent_lab.cli.progress import progress_on_console
+from latent_lab.cli.results import finish
+from latent_lab.cli.schema import arguments_from
+from latent_lab.cli.trained import Trained, on_devices, read_trained, source_of
+from latent_lab.types import ImageSource
+
+_SAME_PICTURES = (
+    "resolution",
+    "mirror",
+    "seed",
+    "epoch_kimg",
+    "eval_batch_size",
+    "num_workers",
+    "cache_dir",
+    "max_bad_share",
+    "root",
+)
+"""Options of data that do not change what the images show, or that `_same_files` decides on."""
+
+
+def checkpoint_names(arguments: Arguments, command: str) -> list[str]:
+    """The checkpoints that a command names: --ckpt, bare words, --others.
+
+    Raises:
+        InputError: if there is none.
+    """
+    first = arguments.text("ckpt")
+    others = arguments.text("others")
+    listed = [] if others is None else [word for word in others.strip("[]").replace(",", " ").split() if word]
+    names = [*([first] if first else []), *arguments.words, *listed]
+    if not names:
+        raise InputError(f"{command} needs checkpoints: latent-lab {command} A.ckpt B.ckpt")
+    return names
+
+
+def run(arguments: Arguments, command: str, analysis: type[AbstractSpacesAnalysis]) -> None:
+    """Builds, runs, writes, prints."""
+    quieten()
+    names = checkpoint_names(arguments, command)
+    options = {name: text for name, text in arguments.options.items() if name != "others"}
+    ready = analysis(**{**arguments_from(options, analysis), "others": tuple(names[1:])})
+    participants, trained = participants_from(names, arguments)
+    with progress_on_console():
+        result = ready(participants)
+    out = arguments.text("out")
+    folder = Path(out).expanduser() if out else trained[0].results_folder(command)
+    finish(result, folder)
+
+
+def participants_from(names: Sequence[str], arguments: Arguments) -> tuple[list[Participant], list[Trained]]:
+    """Models on their devices, with held-out and training images.
+
+    Unless the command line names images or changes the data, each model sees the pictures through the crop that it was
+    trained with; where it was trained on other pictures, it sees the first model's, and a note says so.
+
+    Args:
+        names: checkpoints.
+        arguments: of the command line, with --images, --split and keys of data.
+
+    Raises:
+        InputError: if a model has no images, or is for other channels than the first.
+    """
+    if any(key.startswith("model") for key, _ in arguments.overrides):
+        raise InputError("models are compared as their checkpoints have them: leave out keys of model")
+    # Only the first model's data is used where the command line changes it, so only that one needs the changes.
+    read = [read_trained(name, arguments.overrides if not place else ()) for place, name in enumerate(names)]
+    trained = on_devices(read, arguments)
+    first = trained[0]
+    held_out = source_of(arguments, first)
+    reference: ImageSource = first.data.source("train") if "data" in first.configuration else held_out
+    fixed = bool(arguments.overrides) or arguments.text("images") is not None
+    found = []
+    for one, label in zip(trained, labels_of([entry.path for entry in trained]), strict=True):
+        sources = held_out, reference
+        if one is not first:
+            if one.model.channels != first.model.channels:
+                raise InputError(
+                    f"{label} is for images with {one.model.channels} channels, the first model for "
+                    f"{first.model.channels}: compare models of the same pictures"
+                )
+            sources = _sources_of(one, first, label, arguments, fixed) or sources
+        found.append(Participant(label, one.model, *sources, kind_of(one.model), one.provenance))
+    return found, trained
+
+
+def _sources_of(
+    one: Trained, first: Trained, label: str, arguments: Arguments, fixed: bool
+) -> tuple[ImageSource, ImageSource] | None:
+    """The model's own view of the first model's pictures; none if it has no other."""
+    ours, theirs = first.described["data"], one.described["data"]
+    if ours is None or theirs is None:
+        say(f"note: {label} does not say what it was trained on; it sees the images of {labels_of([first.path])[0]}")
+        return None
+    different = _differing(ours, theirs)
+    if not different:
+        return None
+    if not fixed and ours["class_path"] == theirs["class_path"]:
+        held_out, reference = one.data.source(arguments.text("split") or "test"), one.data.source("train")
+        if _same_files(held_out, first.data.source(arguments.text("split") or "test")) and _same_files(
+            reference, first.data.source("train")
+        ):
+            say(f"note: {label} sees the same pictures in its own way ({'; '.join(different)})")
+            return held_out, reference
+    say(f"note: {label} was trained on other data than it is shown here ({'; '.join(different)})")
+    return None
+
+
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    if ours["class_path"] != theirs["class_path"]:
+        return [f"{theirs['class_path'].rpartition('.')[2]}, not {ours['class_path'].rpartition('.')[2]}"]
+    mine, yours = (
+        {key: value for key, value in recipe["init_args"].items() if key not in _SAME_PICTURES}
+        for recipe in (ours, theirs)
+    )
+    return differences(mine, yours, "data")
+
+
+def _same_files(one: Any, other: Any) -> bool:
+    """Whether two sources hold the same images in the same order, as far as their names tell."""
+    names, others = getattr(one, "names", None), getattr(other, "names", None)
+    return names is not None and names == others
+
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """Short names, each once: of a run's checkpoint the run's folder, of any other file its stem."""
+    names = []
+    for path in paths:
+        run_folder = path.resolve().parent.parent
+        in_run = path.resolve().parent.name == "checkpoints" and (run_folder / "config.yaml").is_file()
+        names.append(run_folder.name if in_run else path.stem)
+    return [
+        name if names.count(name) == 1 else f"{name}-{names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    ]
