@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 from latent_lab.version import __version__
 
 if TYPE_CHECKING:
+    from latent_lab.latent.mapped import mapped as mapped
+    from latent_lab.latent.maps import load_map as load_map
     from latent_lab.models.loading import load as load
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "load_map", "mapped"]
+
+_HOMES = {"load": "models.loading", "load_map": "latent.maps", "mapped": "latent.mapped"}
 
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `latent-lab --help` answers at once because importing the package does not import torch.
-    if name == "load":
-        return importlib.import_module("latent_lab.models.loading").load
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"latent_lab.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'latent_lab' has no attribute {name!r}")

@@ -44,7 +44,7 @@ class Stage:
     kimg: float
     """Length of the row in thousands of real images, over all devices."""
     batch_size: int
-    """Images per step over all devices."""
+    """Images per step over all devices; of a translator, images of each domain."""
     fade_kimg: float = 0.0
     """Thousands of images, from the first row of this resolution on, in which its new layers fade in (alpha 0 to 1)."""
     learning_rate: float = 1e-3
@@ -59,16 +59,14 @@ class Stage:
         phase_of(self.resolution)
         if self.kimg <= 0:
             raise ValueError(f"a stage's kimg must be positive, got {self.kimg}")
-        if self.batch_size < 2:
-            raise ValueError(
-                f"batch_size must be at least 2, got {self.batch_size}: objectives compare statistics over the batch"
-            )
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.fade_kimg < 0:
             raise ValueError(f"fade_kimg must not be negative, got {self.fade_kimg}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.learning_rate_end is not None and self.learning_rate_end <= 0:
-            raise ValueError(f"learning_rate_end must be positive or null (constant), got {self.learning_rate_end}")
+        if self.learning_rate_end is not None and self.learning_rate_end < 0:
+            raise ValueError(f"learning_rate_end must not be negative (null: constant), got {self.learning_rate_end}")
         if self.margin is not None and self.margin <= 0:
             raise ValueError(f"margin must be positive or null (no clamp), got {self.margin}")
 

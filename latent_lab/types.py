@@ -53,6 +53,17 @@ class ImageBatch(NamedTuple):
     """(N, 4, 4) float32 camera-to-object matrices."""
 
 
+class DomainBatch(NamedTuple):
+    """One independent image of each of several ordered domains, at every position of the training stream."""
+
+    images: Float[Tensor, "K N C H W"]
+    """A batch for each of the K domains, in their order; float32 in [-1, 1]."""
+    index: Indices  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    """(N,) global positions in the endless stream."""
+    domains: Sequence[str]
+    """The K names."""
+
+
 @runtime_checkable
 class ImageSource(Protocol):
     """A finite, ordered set of images that any part of the package can read by index."""
@@ -72,8 +83,22 @@ class ImageSource(Protocol):
         """The images of the given places at the given number of pixels per side, never mirrored."""
 
 
+@runtime_checkable
+class DomainSource(ImageSource, Protocol):
+    """A source whose images belong to ordered domains."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains, in their order."""
+
+    def domain(self, name: str) -> ImageSource:
+        """The images of one domain."""
+
+
 __all__ = [
     "ByteImages",
+    "DomainBatch",
+    "DomainSource",
     "Features",
     "ImageBatch",
     "ImageSource",

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+from latent_lab.analyses.attribute_directions import Directions
 from latent_lab.analyses.base import AbstractAnalysis, Result
+from latent_lab.analyses.compare_spaces import CompareSpaces
 from latent_lab.analyses.condition import Condition
 from latent_lab.analyses.directions import Exemplars
+from latent_lab.analyses.distances import Distances
 from latent_lab.analyses.edit import Edit
 from latent_lab.analyses.evaluate import Evaluate
 from latent_lab.analyses.ex_post import ExPost
@@ -12,7 +15,11 @@ from latent_lab.analyses.feeding import HeldOut
 from latent_lab.analyses.interpolate import Interpolate
 from latent_lab.analyses.invert import Invert
 from latent_lab.analyses.layer_noise import LayerNoise
+from latent_lab.analyses.map_matrix import MapMatrix
+from latent_lab.analyses.map_spaces import MapSpaces
 from latent_lab.analyses.mix import Mix
+from latent_lab.analyses.nearest_neighbours import NearestNeighbours
+from latent_lab.analyses.normality import Normality
 from latent_lab.analyses.overview import Overview
 from latent_lab.analyses.posterior import Posterior
 from latent_lab.analyses.reconstruct import Reconstruct
@@ -20,9 +27,13 @@ from latent_lab.analyses.report import write_report
 from latent_lab.analyses.restore import Restore
 from latent_lab.analyses.sample import Sample
 from latent_lab.analyses.separability import Separability
+from latent_lab.analyses.similarity import Similarity
 from latent_lab.analyses.spaces import AbstractSpacesAnalysis, Participant
 from latent_lab.analyses.split import Split
+from latent_lab.analyses.translate import Translate
 from latent_lab.analyses.truncation import Truncation
+from latent_lab.analyses.view_synthesis import ViewSynthesis
+from latent_lab.analyses.views import Views
 from latent_lab.analyses.why_frechet import WhyFrechet
 
 ANALYSES: Mapping[str, type[AbstractAnalysis]] = {
@@ -42,9 +53,20 @@ ANALYSES: Mapping[str, type[AbstractAnalysis]] = {
         Overview,
         Invert,
         Posterior,
+        Views,
         Split,
         ExPost,
         Edit,
+        Normality,
+        Distances,
+        NearestNeighbours,
+        MapSpaces,
+        MapMatrix,
+        Similarity,
+        Directions,
+        Translate,
+        CompareSpaces,
+        ViewSynthesis,
     )
 }
 """Name on the command line -> class."""
@@ -53,7 +75,10 @@ __all__ = [
     "ANALYSES",
     "AbstractAnalysis",
     "AbstractSpacesAnalysis",
+    "CompareSpaces",
     "Condition",
+    "Directions",
+    "Distances",
     "Edit",
     "Evaluate",
     "ExPost",
@@ -62,7 +87,11 @@ __all__ = [
     "Interpolate",
     "Invert",
     "LayerNoise",
+    "MapMatrix",
+    "MapSpaces",
     "Mix",
+    "NearestNeighbours",
+    "Normality",
     "Overview",
     "Participant",
     "Posterior",
@@ -71,8 +100,12 @@ __all__ = [
     "Result",
     "Sample",
     "Separability",
+    "Similarity",
     "Split",
+    "Translate",
     "Truncation",
+    "ViewSynthesis",
+    "Views",
     "WhyFrechet",
     "write_report",
 ]

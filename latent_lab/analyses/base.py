@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -38,11 +39,13 @@ class Result:
     """Title -> rows, for what is read better in columns than one number below the other."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Name of a number -> (low, high); how they came about stands in the protocol under "intervals"."""
+    files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    """File name -> writer of that path, for what other programs or later commands open: maps, directions."""
     sections: Mapping[str, Result] = field(default_factory=dict)
     """Title -> result of an analysis that this one consists of; saved in a folder of that analysis's name."""
 
     def save(self, folder: Path) -> None:
-        """Writes result.json and one PNG per picture; only the first process writes."""
+        """Writes result.json, one PNG per picture, and further files; only the first process writes."""
         if distributed.rank() != 0:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +60,15 @@ class Result:
         temporary.replace(folder / "result.json")
         for stem, sheet in self.pictures.items():
             images.save_png(folder / f"{stem}.png", sheet, description=json.dumps(record["protocol"]))
+        for name, write in self.files.items():
+            write(folder / name)
         for section in self.sections.values():
             section.save(folder / section.analysis)
+
+
+def file_stem(name: str) -> str:
+    """A name without what file names cannot have."""
+    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 class AbstractAnalysis(ABC):

@@ -40,10 +40,14 @@ def _family(pattern: str, made_of: str, better: Literal["lower", "higher"] | Non
 
 
 FAMILIES = (
-    _family(r".*_(standard_error|std)$", "extractor samples reference seed"),
+    _family(r"k(d|id)_.*_standard_error$", "extractor samples reference seed kernel"),
+    _family(r"f(d|id)_.*_standard_error$", "extractor samples reference seed infinity"),
+    _family(r"(is|inception_score)_.*_std$", "extractor samples seed inception_score"),
     _family(r"rec_[fk](d|id)_", "extractor held_out", "lower"),
     _family(r"rec_swd_", "wasserstein held_out seed", "lower"),
-    _family(r"[fk](d|id)_", "extractor samples reference seed", "lower"),
+    _family(r"k(d|id)_", "extractor samples reference seed kernel", "lower"),
+    _family(r"f(d|id)_.*_infinity", "extractor samples reference seed infinity", "lower"),
+    _family(r"f(d|id)_", "extractor samples reference seed", "lower"),
     _family(r"(mi_?f(d|id)|memorisation_informed)", "extractor samples reference seed memorisation", "lower"),
     _family(r"(auth|memorisation)", "extractor samples reference seed memorisation", "higher"),
     _family(r"(precision|recall|density|coverage)_", "extractor samples reference seed neighbours", "higher"),
@@ -87,6 +91,8 @@ SUBJECTS: Mapping[str, str] = {
     "seed": "seed",
     "swd": "wasserstein",
     "paths": "paths",
+    "kernel": "kernel",
+    "infinity": "infinity",
     "neighbours": "neighbours",
     "inception_score": "inception_score",
     "memorisation": "memorisation",

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from latent_lab.analyses.feeding import batches, real_images
 from latent_lab.analyses.label_regression import all_labels, are_binary
 from latent_lab.distributed import IndexedRandom
 from latent_lab.latent.directions import Direction, mean_difference, read_direction
 from latent_lab.latent.interfaces import AbstractAutoencoder
-from latent_lab.types import ImageBatch, ImageSource, Latents
+from latent_lab.types import ImageBatch, ImageSource, Latents, Scores
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,43 @@ class Chosen:
     """Mean of each known label over those with minus that over those without: what the sets differ in besides."""
 
 
+@dataclass(frozen=True)
+class Division:
+    """A rule by which a label divides images into those with and those without an attribute; others are neither."""
+
+    low: float
+    """Labels up to it are without."""
+    high: float
+    """Labels from it on are with, or above it, where both are equal."""
+    rule: str
+    """In words."""
+
+    def sides(self, values: Scores) -> tuple[Bool[Tensor, "N"], Bool[Tensor, "N"]]:
+        """Which of the images with these labels (N,) have the attribute, and which have it not; unknown is neither."""
+        # Where most values are equal, both bounds may be that value, which then counts as low.
+        return (values >= self.high if self.high > self.low else values > self.high), values <= self.low
+
+
+def division_by(values: Scores, label: str, quantile: float = 0.25) -> Division:
+    """How a label divides: a yes or no by itself, other numbers by their highest and lowest share.
+
+    Args:
+        values: (N,) of the images, NaN where unknown.
+        label: its name.
+        quantile: share of the known images that counts as high, and as low, in (0, 0.5].
+
+    Raises:
+        ValueError: if the label is unknown for all images.
+    """
+    known = values[~values.isnan()]
+    if len(known) == 0:
+        raise ValueError(f"label {label} is unknown for all {len(values)} images: choose another")
+    if are_binary(values[:, None]).item():
+        return Division(0.0, 1.0, f"{label} = 1 against 0")
+    low, high = (known.double().quantile(share).item() for share in (quantile, 1.0 - quantile))
+    return Division(low, high, f"{label} {'from' if high > low else 'above'} {high:.6g} on against up to {low:.6g}")
+
+
 def choose_exemplars(source: ImageSource, label: str, num: int, seed: int, quantile: float = 0.25) -> Chosen:
     """Exemplars by a label, drawn without replacement from the images to which each side of the rule applies.
 
@@ -82,20 +121,9 @@ def choose_exemplars(source: ImageSource, label: str, num: int, seed: int, quant
     if label not in source.label_names:
         raise ValueError(f"these images have no label {label}: there are {', '.join(source.label_names)}")
     values = labels[:, source.label_names.index(label)]
-    known = values[~values.isnan()]
-    if len(known) == 0:
-        raise ValueError(f"label {label} is unknown for all {len(source)} images: choose another")
-    if are_binary(values[:, None]).item():
-        is_high, is_low, rule = values == 1, values == 0, f"{label} = 1 against 0"
-    else:
-        low, high = (known.double().quantile(share).item() for share in (quantile, 1.0 - quantile))
-        # Where most values are equal, both bounds may be that value, which then counts as low.
-        is_high = values >= high if high > low else values > high
-        is_low = values <= low
-        rule = f"{label} {'from' if high > low else 'above'} {high:.6g} on against up to {low:.6g}"
-    sides = {"with": is_high, "without": is_low}
+    division = division_by(values, label, quantile)
     drawn: dict[str, list[int]] = {}
-    for side, applies in sides.items():
+    for side, applies in zip(("with", "without"), division.sides(values), strict=True):
         places = applies.nonzero()[:, 0]
         if len(places) == 0:
             raise ValueError(f"label {label} is the same for all images, so none is {side} it: choose another")
@@ -105,7 +133,7 @@ def choose_exemplars(source: ImageSource, label: str, num: int, seed: int, quant
     differences = {
         name: gap for name, gap in zip(source.label_names, gaps.tolist(), strict=True) if not math.isnan(gap)
     }
-    return Chosen(drawn["with"], drawn["without"], rule, differences)
+    return Chosen(drawn["with"], drawn["without"], division.rule, differences)
 
 
 def difference_of_means(
@@ -133,4 +161,13 @@ def _codes(model: AbstractAutoencoder, source: ImageSource, places: Sequence[int
     return torch.cat(codes)
 
 
-__all__ = ["Chosen", "Direction", "Exemplars", "choose_exemplars", "difference_of_means", "read_direction"]
+__all__ = [
+    "Chosen",
+    "Direction",
+    "Division",
+    "Exemplars",
+    "choose_exemplars",
+    "difference_of_means",
+    "division_by",
+    "read_direction",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from latent_lab.analyses.base import AbstractAnalysis, Result, Table
+from latent_lab.analyses.base import AbstractAnalysis, Result, Table, file_stem
 from latent_lab.analyses.directions import (
     Direction,
     Exemplars,
@@ -21,6 +20,7 @@ from latent_lab.analyses.directions import (
     read_direction,
 )
 from latent_lab.analyses.feeding import HeldOut, batches, device_of, real_images, situation, spread
+from latent_lab.analyses.label_changes import Estimates, label_change
 from latent_lab.analyses.label_regression import separate
 from latent_lab.analyses.sample import magnification
 from latent_lab.images import enlarge, make_grid, quantise
@@ -86,7 +86,8 @@ class Edit(AbstractAnalysis):
     attributes: tuple[str, ...] = ()
     """Labels, separated by commas or spaces. With a direction's file or two folders: the label that it stands for."""
     direction: str | None = None
-    """File with a ready direction: .safetensors or .pt with one float tensor (1, D)."""
+    """File with a ready direction: .npy (as `latent-lab directions` and InterFaceGAN write them), .safetensors or .pt
+    with one array (1, D) or (D,); for latents with one point per layer also (L, D), or (D,) for all layers."""
     strengths: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
     """What delta is multiplied by, from left to right on the sheets."""
     num_exemplars: int = 64
@@ -195,7 +196,7 @@ class Edit(AbstractAnalysis):
         if identity is not None:
             numbers |= _identity_changes(attributes, originals, plain, edited, self.strengths)
         pictures = {
-            f"edit_{_file_stem(name)}": self._sheet(model, originals, plain, [edited[name, s] for s in self.strengths])
+            f"edit_{file_stem(name)}": self._sheet(model, originals, plain, [edited[name, s] for s in self.strengths])
             for name in attributes
         }
         protocol = self._protocol(model, source, attributes, len(places), layers, regressor, identity)
@@ -229,7 +230,8 @@ class Edit(AbstractAnalysis):
         """Name -> direction of everything that is to be edited."""
         if self.direction is not None:
             path = Path(self.direction)
-            delta = read_direction(path, model.latent_space.dim)
+            space = model.latent_space
+            delta = read_direction(path, space.dim, getattr(space, "num_layers", 1))
             return {next(iter(self.names), path.stem): _Attribute(delta, {"from": f"the file {path.name}"})}
         if isinstance(source, Exemplars):
             return dict([self._between_sets(model, source)])
@@ -328,33 +330,26 @@ def _label_changes(
     strengths: Sequence[float],
 ) -> tuple[dict[str, float], dict[str, Table]]:
     """What edits do to every label, as numbers and as tables; see `Edit.run`."""
-    before = plain[_ESTIMATES]
-    deviations = before.std(0, correction=0)
+    before = Estimates(plain[_ESTIMATES], plain[_SCORES])
     numbers: dict[str, float] = {}
     tables: dict[str, Table] = {}
-    in_deviations: dict[str, dict[str, float]] = {}
+    in_deviations: dict[str, Mapping[str, float]] = {}
     for name, attribute in attributes.items():
-        changes = {s: (edited[name, s][_ESTIMATES] - before).mean(0).tolist() for s in strengths}
-        at_one = dict(zip(regressor.names, changes[MEASURED_AT], strict=True))
-        numbers |= {f"change_{name}_{label}": change for label, change in at_one.items()}
-        in_deviations[name] = {
-            label: at_one[label] / deviation
-            for label, deviation in zip(regressor.names, deviations.tolist(), strict=True)
-            if label in {*regressor.reliable, name} and deviation > 0
-        }
-        if name in regressor.names:
-            column = regressor.names.index(name)
-            moved = edited[name, MEASURED_AT][_SCORES][:, column] > plain[_SCORES][:, column]
-            numbers[f"right_way_{name}"] = moved.double().mean().item()
-            own = abs(in_deviations[name].get(name, 0.0))
-            others = [abs(change) for label, change in in_deviations[name].items() if label != name]
-            if own > 0 and others:
-                numbers[f"leakage_{name}"] = max(others) / own
+        seen = {s: Estimates(edited[name, s][_ESTIMATES], edited[name, s][_SCORES]) for s in strengths}
+        found = {s: label_change(regressor, name, before, after) for s, after in seen.items()}
+        at_one = found[MEASURED_AT]
+        numbers |= {f"change_{name}_{label}": change for label, change in at_one.changes.items()}
+        in_deviations[name] = at_one.in_deviations
+        if at_one.right_way is not None:
+            numbers[f"right_way_{name}"] = at_one.right_way
+        if at_one.leakage is not None:
+            numbers[f"leakage_{name}"] = at_one.leakage
         header = ["label", "held-out", "exemplars", *(f"{strength:+g}" for strength in strengths)]
         rows: list[list[str | float]] = []
-        for k, label in enumerate(regressor.names):
+        for label in regressor.names:
             of_exemplars = attribute.differences.get(label, "")
-            rows.append([label, _quality(regressor, label), of_exemplars, *(changes[s][k] for s in strengths)])
+            changes = (found[strength].changes[label] for strength in strengths)
+            rows.append([label, _quality(regressor, label), of_exemplars, *changes])
         tables[f"mean change by {name}"] = [header, *rows]
     labels = [label for label in regressor.names if any(label in one for one in in_deviations.values())]
     rows = [[label, *(one.get(label, "") for one in in_deviations.values())] for label in labels]
@@ -387,11 +382,6 @@ def _identity_changes(
             numbers[f"id_dlib_{name}_{strength:+g}"] = apart.mean().item()
             numbers[f"id_dlib_same_{name}_{strength:+g}"] = (apart < SAME_PERSON).double().mean().item()
     return numbers
-
-
-def _file_stem(name: str) -> str:
-    """A name without what file names cannot have."""
-    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 __all__ = ["Edit"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -61,11 +63,12 @@ from latent_lab.metrics.functional import (
 from latent_lab.metrics.functional.path_length import RECIPES, PathRecipe
 from latent_lab.metrics.functional.sliced_wasserstein import FEW_RESAMPLES
 from latent_lab.metrics.functional.structural_similarity import SCALE_WEIGHTS, WINDOW
-from latent_lab.metrics.statistics_files import read_statistics
+from latent_lab.metrics.statistics_files import ReferenceStatistics, read_statistics
 from latent_lab.networks.extraction import Viewing
 from latent_lab.networks.face_identity import IdentityDistance, find_identity
-from latent_lab.networks.features import AbstractExtractor, find_extractor
+from latent_lab.networks.features import SEEING_FACES, AbstractExtractor, find_extractor
 from latent_lab.networks.perceptual import AbstractPerceptualDistance, find_perceptual
+from latent_lab.networks.pretrained import sha256_of
 from latent_lab.progress import phase
 from latent_lab.types import Features, Images, ImageSource
 
@@ -74,6 +77,7 @@ METRICS = (*USUAL_METRICS, "fd_infinity", "pr", "is", "memorisation", "similarit
 PATH_SAMPLINGS = ("end", "full")
 PATH_SPACES = ("own", "w")
 _SMALLEST_CROPPED = 64
+_ROUNDED = "samples, images and reconstructions clamped and rounded to 8 bits, except for path lengths"
 
 
 @dataclass
@@ -87,6 +91,8 @@ class _Session:
     reference: ImageSource
     extractor: AbstractExtractor | None
     perceptual: AbstractPerceptualDistance | None
+    identity: IdentityDistance | None
+    statistics: ReferenceStatistics | None
     wasserstein: bool
     channels: int
     found: Numbers = field(default_factory=Numbers)
@@ -129,7 +135,7 @@ class Evaluate(AbstractAnalysis):
     """Images at a time on each device; it changes numbers by rounding alone."""
     metrics: tuple[str, ...] = USUAL_METRICS
     """Any of fd, kd, fd_infinity, pr, is, memorisation, swd, ppl (samples), lpips, rmse, similarity (reconstructions),
-    recovery (latents); `latent-lab test` takes all."""
+    recovery (latents)."""
     extractor: str = "auto"
     """inception, vgg16, efflite0, dlib_identity, dlib_age, random, or your own network's dotted path; auto: the first
     found of inception, efflite0 and random."""
@@ -150,7 +156,8 @@ class Evaluate(AbstractAnalysis):
     identity_path: str | None = None
     """Its weights file, or a folder that holds it."""
     identity_box: tuple[float, ...] | str = "celeba"
-    """How faces are framed: celeba, celeba_narrow, ffhq, or [left, top, right, bottom] in shares of the image."""
+    """How faces are framed: celeba, celeba_narrow, ffhq, or [left, top, right, bottom] in shares of the image; also for
+    extractors dlib_identity and dlib_age."""
     download: bool = False
     """Whether weights that are asked for by name may be downloaded."""
     path_space: str = "own"
@@ -242,15 +249,16 @@ class Evaluate(AbstractAnalysis):
         session = self._prepare(model, source)
         if self._of_sets or session.wasserstein:
             self._compare_samples(session)
-        if {"fd", "lpips", "rmse", "swd", "similarity"} & set(self.metrics) or self.identity is not None:
-            if isinstance(model, AbstractAutoencoder):
+        of_codes = {"fd", "lpips", "rmse", "swd", "similarity", "recovery"} & set(self.metrics)
+        if isinstance(model, AbstractAutoencoder):
+            if of_codes - {"recovery"} or self.identity is not None:
                 self._compare_reconstructions(session, model)
-            else:
-                session.found.notes.append(
-                    f"{type(model).__name__} cannot encode: numbers of reconstructions are left out"
-                )
-        if "recovery" in self.metrics and isinstance(model, AbstractAutoencoder):
-            self._recover_latents(session, model)
+            if "recovery" in of_codes:
+                self._recover_latents(session, model)
+        elif of_codes or self.identity is not None:
+            session.found.notes.append(
+                f"{type(model).__name__} cannot encode: numbers of reconstructions and recovered latents are left out"
+            )
         if "ppl" in self.metrics:
             self._measure_paths(session)
         pictures = draw_samples(model, self.num_pictures, self.sampling(), self.batch_size).cpu()
@@ -289,7 +297,7 @@ class Evaluate(AbstractAnalysis):
         for what, images in (("held-out", source), ("reference", reference)):
             if len(images) < 2:
                 raise ValueError(f"evaluate needs at least 2 {what} images, got {len(images)}: name a larger data set")
-        extractor = perceptual = None
+        extractor = perceptual = identity = statistics = None
         if self._of_sets:
             extractor = find_extractor(
                 self.extractor,
@@ -298,9 +306,15 @@ class Evaluate(AbstractAnalysis):
                 precision=self.precision,
                 quantisation=self.quantisation,
                 download=self.download,
+                box=self.identity_box if self.extractor in SEEING_FACES else None,
             ).to(device)
+            # Read before anything is computed: what is wrong with a file should not cost an hour of samples.
+            if self.reference_statistics is not None:
+                statistics = read_statistics(self.reference_statistics, extractor)
         if {"lpips", "ppl"} & set(self.metrics):
             perceptual = find_perceptual(self.perceptual, self.perceptual_path, download=self.download).to(device)
+        if self.identity is not None and isinstance(model, AbstractAutoencoder):
+            identity = IdentityDistance(find_identity(self.identity_path, self.identity_box).to(device))
         session = _Session(
             model=model,
             device=device,
@@ -310,13 +324,15 @@ class Evaluate(AbstractAnalysis):
             reference=reference,
             extractor=extractor,
             perceptual=perceptual,
+            identity=identity,
+            statistics=statistics,
             wasserstein="swd" in self.metrics,
             channels=reference.batch([0], model.resolution).images.shape[1],
         )
         session.protocol.update(situation(model))
         session.protocol.update(
             **self.sampling().describe(),
-            quantised="samples, images and reconstructions clamped and rounded to 8 bits, except for path lengths",
+            quantised=_ROUNDED if self.quantisation == "round" else f"{_ROUNDED} and for the extractor, see there",
             reference=dict(reference.recipe),
         )
         for role, network in (("extractor", extractor), ("perceptual", perceptual)):
@@ -388,14 +404,21 @@ class Evaluate(AbstractAnalysis):
             for size, value in wasserstein.levels.items():
                 session.found.add(f"{name}_at_{size}px", value)
             session.protocol["swd"] = {"images": num_swd, "scale": 1000, "patches": "128 per image and level, 7x7 px"}
+            if session.statistics is not None:
+                # These numbers are of images all the same, and the protocol's reference is the file.
+                session.protocol["swd"]["reference"] = dict(session.reference.recipe)
 
     def _reference(self, session: _Session, extractor: AbstractExtractor) -> Reference:
         """What samples are compared with: a file's statistics, or the features of reference images."""
-        if self.reference_statistics is not None:
-            statistics = read_statistics(self.reference_statistics, extractor)
-            session.protocol["reference"] = {"statistics": dict(statistics.protocol) or "of another program"}
+        if session.statistics is not None and self.reference_statistics is not None:
+            statistics, file = session.statistics, Path(self.reference_statistics).expanduser()
+            described = dict(statistics.protocol) or {"made_by": "another program"}
+            if "data" not in described:
+                described["sha256"] = sha256_of(file)
+            session.protocol["reference"] = {"statistics": described}
             session.protocol["num_reference"] = statistics.moments.num_vectors
             session.found.notes += statistics.notes
+            session.found.notes += _other_sizes(file.name, statistics.protocol, session.protocol)
             return Reference(statistics.moments, statistics.features, is_training=False)
         places = spread(len(session.reference), self.num_reference)
         session.protocol["num_reference"] = len(places)
@@ -422,7 +445,8 @@ class Evaluate(AbstractAnalysis):
         features: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
         for indices in batches(share(len(places)), self.batch_size):
             images = real_images(model, session.held_out, [places[i] for i in indices])
-            originals, reconstructions = quantise(images), quantise(model.reconstruct(images))
+            rebuilt = model.reconstruct(images)
+            originals, reconstructions = quantise(images), quantise(rebuilt)
             index = as_tensor(indices)
             for error in errors.values():
                 error.update(originals, reconstructions, index)
@@ -432,8 +456,9 @@ class Evaluate(AbstractAnalysis):
                 wasserstein.update(originals, index, real=True)
                 wasserstein.update(reconstructions, index, real=False)
             if extractor is not None:
-                features[True].append((index, extractor(originals).cpu()))
-                features[False].append((index, extractor(reconstructions).cpu()))
+                # It rounds by itself, in the way that its name says.
+                features[True].append((index, extractor(images).cpu()))
+                features[False].append((index, extractor(rebuilt).cpu()))
 
         of_count = count_name(len(places))
         session.protocol["num_reconstructions"] = len(places)
@@ -486,10 +511,9 @@ class Evaluate(AbstractAnalysis):
             if self.face_crop and resolution >= _SMALLEST_CROPPED:
                 cropped = FaceCropped(session.perceptual)
                 measures[cropped.name] = cropped
-        if self.identity is not None:
-            identity = IdentityDistance(find_identity(self.identity_path, self.identity_box).to(session.device))
-            measures[identity.name] = identity
-            session.protocol["identity"] = identity.describe()
+        if session.identity is not None:
+            measures[session.identity.name] = session.identity
+            session.protocol["identity"] = session.identity.describe()
         return measures
 
     def _add_relative_interval(
@@ -545,6 +569,16 @@ class Evaluate(AbstractAnalysis):
         name = recipe.label(decoder.latent_space.symbol, perceptual.name)
         session.found.add(name, length.compute().item(), self.resampling().of(length.interval))
         session.protocol["paths"] = recipe.describe()
+
+
+def _other_sizes(file: str, made_with: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """Whether a file's images had another resolution or fade than the samples, which moves distances by far."""
+    for what in ("resolution", "alpha"):
+        if what in made_with and made_with[what] != here[what]:
+            yield (
+                f"{file} is of images of {what} {made_with[what]}, samples have {here[what]}: distances to it measure "
+                "that difference, too"
+            )
 
 
 def _gathered(parts: list[tuple[Tensor, Tensor]], width: int, dtype: torch.dtype = torch.float32) -> Features:

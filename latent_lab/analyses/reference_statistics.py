@@ -10,7 +10,7 @@ import torch
 from latent_lab.analyses.feeding import spread
 from latent_lab.analyses.reference import features_of_source
 from latent_lab.metrics.functional import Moments, moments
-from latent_lab.networks.features import find_extractor
+from latent_lab.networks.features import SEEING_FACES, find_extractor
 from latent_lab.types import Features, ImageSource
 
 
@@ -39,6 +39,9 @@ class StatisticsOptions:
     """To 8 bits: round, truncate, or none."""
     download: bool = False
     """Whether weights that are asked for by name may be downloaded."""
+    identity_box: tuple[float, ...] | str = "celeba"
+    """How faces are framed, for extractors dlib_identity and dlib_age: celeba, celeba_narrow, ffhq, or [left, top,
+    right, bottom] in shares of the image."""
     num: int | None = None
     """Images, evenly spaced over the source; none: all."""
     keep_features: bool = False
@@ -77,6 +80,7 @@ def statistics_of_source(
         precision=options.precision,
         quantisation=options.quantisation,
         download=options.download,
+        box=options.identity_box if options.extractor in SEEING_FACES else None,
     ).to(device)
     places = spread(len(source), options.num)
     features = features_of_source(

@@ -55,7 +55,8 @@ def interval_sentence(protocol: Mapping[str, Any]) -> str:
     facts = protocol.get("intervals", {})
     level = f" at level {facts['level']:g}" if "level" in facts else ""
     how = f", from {facts['num_resamples']} resamples" if "num_resamples" in facts else ""
-    return f"In brackets: bootstrap intervals{level}{how}; they say nothing about bias."
+    kind = facts.get("kind", "bootstrap intervals")
+    return f"In brackets: {kind}{level}{how}; they say nothing about bias."
 
 
 def write_report(result: Result, folder: Path) -> Path:

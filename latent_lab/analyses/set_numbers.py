@@ -21,13 +21,12 @@ from latent_lab.metrics.functional import (
     inception_score,
     inception_score_interval,
     indicator_intervals,
-    kernel_distance,
-    kernel_distance_interval,
     manifold_indicators,
     mean_interval,
     moments,
 )
 from latent_lab.metrics.functional.inception_score import SPLITS
+from latent_lab.metrics.functional.kernel import kernel_summands
 from latent_lab.metrics.functional.manifold_overlap import DENSITY_K, PRECISION_K
 from latent_lab.metrics.functional.memorisation import (
     THRESHOLD,
@@ -194,9 +193,15 @@ def compare_sets(
 
 
 def _kernel(found: Numbers, real: Features, fake: OtherFeatures, name: str, seed: int, resampling: Resampling) -> None:
-    estimate = kernel_distance(real, fake, seed=seed)
-    found.add(name, estimate.value, resampling.of(kernel_distance_interval, real, fake, subset_seed=seed))
+    summands = kernel_summands(real, fake, seed=seed)
+    estimate = summands.estimate()
+    found.add(name, estimate.value, resampling.of(summands.interval))
     found.add(f"{name}_standard_error", estimate.standard_error)
+    subsets = len(summands.values[0])
+    found.protocol["kernel"] = {
+        "polynomial": "(x·y / F + 1)^3",
+        "pairs": "all" if summands.order > 1 else f"those within {subsets} disjoint pairs of subsets",
+    }
 
 
 def _infinity(
@@ -205,6 +210,7 @@ def _infinity(
     estimate = frechet_infinity(real, fake, seed=seed)
     found.add(name, estimate.value, resampling.of(frechet_infinity_interval, real, fake, subset_seed=seed))
     found.add(f"{name}_standard_error", estimate.standard_error)
+    found.protocol["infinity"] = {"line": "over 1/N", "counts": list(estimate.counts)}
 
 
 def _overlap(

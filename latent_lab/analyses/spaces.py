@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +31,7 @@ from latent_lab.analyses.feeding import (
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder, require
 from latent_lab.latent.spaces import PerLayer, Pushforward
 from latent_lab.progress import phase
-from latent_lab.types import Images, ImageSource, Latents
+from latent_lab.types import Images, ImageSource, Indices, Latents
 
 Which = Literal["held_out", "reference"]
 _COLLAPSED = 1e-6
@@ -52,7 +52,7 @@ class Participant:
     """Models of one kind are instances of each other, over which tables average; empty: see `kind_of`."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """For the protocol: checkpoint, recipe."""
-    _codes: dict[tuple[str, int | None], Latents] = field(default_factory=dict, repr=False)
+    _codes: dict[tuple[str, int], Latents] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.kind = self.kind or kind_of(self.model)
@@ -83,21 +83,51 @@ class Participant:
         Raises:
             ValueError: if codes are not finite, or all equal.
         """
-        key = (which, num)
+        places = self.places(which, num)
+        key = (which, len(places))
         if key not in self._codes:
-            places = self.places(which, num)
-            with phase(f"encoding with {self.name}"):
-                self._codes[key] = checked_codes(self._encode(which, places, batch_size), self.name)
+            self._codes[key] = self.encode(which, places, batch_size)
         return self._codes[key]
 
     @torch.no_grad()
-    def _encode(self, which: Which, places: Sequence[int], batch_size: int) -> Latents:
+    def encode(
+        self,
+        which: Which,
+        places: Sequence[int],
+        batch_size: int = 64,
+        change: Callable[[Images, Indices], Images] | None = None,
+    ) -> Latents:
+        """Codes (N, D) of any images, in their order, on the CPU; equal on all ranks, which share the work.
+
+        Args:
+            which: the source.
+            places: of the images.
+            batch_size: images at a time on each device.
+            change: what becomes of images (B, C, R, R), as the model sees them, of places (B,) before they are encoded.
+
+        Raises:
+            ValueError: if codes are not finite, or all equal.
+        """
         mine = share(len(places))
         rows = [torch.empty(0, self.dim)]
-        for indices in batches(mine, batch_size):
-            images = self.images(which, [places[index] for index in indices])
-            rows.append(self.model.encode(images).float().cpu())
-        return distributed.gather_ragged(torch.cat(rows), as_tensor(mine))[0]
+        with phase(f"encoding with {self.name}"):
+            for indices in batches(mine, batch_size):
+                chosen = [places[index] for index in indices]
+                images = self.images(which, chosen)
+                if change is not None:
+                    images = change(images, torch.tensor(chosen))
+                rows.append(self.model.encode(images).float().cpu())
+        codes = distributed.gather_ragged(torch.cat(rows), as_tensor(mine))[0]
+        return checked_codes(codes, self.name)
+
+    @torch.no_grad()
+    def codes_of(self, which: Which, num: int | None, indices: Sequence[int]) -> Latents:
+        """Rows of what `codes` gives, on the CPU: kept ones where there are some, else encoded now and not kept."""
+        places = self.places(which, num)
+        if (kept := self._codes.get((which, len(places)))) is not None:
+            return kept[list(indices)]
+        codes: Latents = self.model.encode(self.images(which, [places[index] for index in indices]))
+        return codes.float().cpu()
 
     def labels(self, which: Which, num: int | None) -> tuple[tuple[str, ...], Tensor] | None:
         """Names (K,) and values (N, K) of the labels of the images whose codes `codes` gives; none without labels."""

@@ -346,13 +346,16 @@ class WhyFrechet(AbstractAnalysis):
             for value in values:
                 if factor in self.factors and value != usual:
                     changed = {**{one: usual for one, (_, usual) in options.items()}, factor: value}
-                    found[factor, value] = find_extractor(
-                        named,
-                        self.extractor_path,
-                        resize=changed["resize"],
-                        quantisation=changed["quantisation"],
-                        precision=changed["precision"],
-                    )
+                    try:
+                        found[factor, value] = find_extractor(
+                            named,
+                            self.extractor_path,
+                            resize=changed["resize"],
+                            quantisation=changed["quantisation"],
+                            precision=changed["precision"],
+                        )
+                    except ValueError as error:  # as of a user's own network that takes images of any size
+                        notes.append(f"{factor} {value} is left out: {error}")
         if "extractor" in self.factors:
             for name in EXTRACTORS:
                 if name in (named, _FOR_TESTS):

@@ -28,8 +28,8 @@ class AnalysisPlan:
     """As in `latent-lab analyze NAME`."""
     every_kimg: float | None = None
     """How often; null: only at the end."""
-    split: Literal["train", "val", "test"] = "val"
-    """Of the data, for analyses that read real images."""
+    split: Literal["train", "val", "test", "unseen_views"] = "val"
+    """Of the data, for analyses that read real images; unseen_views where the data holds out whole views."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of the analysis."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from latent_lab.analyses import (
     Reconstruct,
     Restore,
     Sample,
+    ViewSynthesis,
 )
 from latent_lab.analyses.evaluate import METRICS
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten
 from latent_lab.cli.errors import InputError, closest
+from latent_lab.cli.own_frames import own_frames
 from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.results import finish
@@ -35,22 +38,38 @@ from latent_lab.cli.spaces import run as run_spaces
 from latent_lab.cli.trained import Trained, load_trained, source_of, viewed, with_encoder
 from latent_lab.types import ImageSource
 
-_QUICK: Mapping[str, int] = {
-    "num_samples": 1000,
-    "num_reference": 1000,
-    "num_reconstructions": 256,
-    "num_paths": 256,
-    "num_swd": 512,
-}
-"""What `validate` counts unless told otherwise."""
+
+@dataclass(frozen=True)
+class FullEvaluation(Evaluate):
+    """All metrics."""
+
+    metrics: tuple[str, ...] = METRICS
+
+
+@dataclass(frozen=True)
+class QuickEvaluation(Evaluate):
+    """The usual metrics of few samples."""
+
+    num_samples: int = 1000
+    num_reference: int | None = 1000
+    num_reconstructions: int | None = 256
+    num_paths: int = 256
+    num_swd: int = 512
+
 
 # --------------------------------------------------------------------------------- whose fields are options of commands
 
 
-def evaluation(words: Sequence[str]) -> type[AbstractAnalysis]:
-    """Of `test` and `validate`."""
+def full_evaluation(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `test`."""
     del words
-    return Evaluate
+    return FullEvaluation
+
+
+def quick_evaluation(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `validate`."""
+    del words
+    return QuickEvaluation
 
 
 def sampling(words: Sequence[str]) -> type[AbstractAnalysis]:
@@ -101,6 +120,12 @@ def editing(words: Sequence[str]) -> type[AbstractAnalysis]:
     return Edit
 
 
+def view_synthesis_options(words: Sequence[str]) -> type[AbstractAnalysis]:
+    """Of `view-synthesis`."""
+    del words
+    return ViewSynthesis
+
+
 def named_analysis(words: Sequence[str]) -> type[AbstractAnalysis] | None:
     """Of `analyze NAME`; none while no name is given.
 
@@ -119,12 +144,12 @@ def named_analysis(words: Sequence[str]) -> type[AbstractAnalysis] | None:
 
 def test(arguments: Arguments) -> None:
     """Evaluates on the test split; samples are compared with training images."""
-    _run(arguments, "test", Evaluate, defaults={"metrics": METRICS})
+    _run(arguments, "test", FullEvaluation)
 
 
 def validate(arguments: Arguments) -> None:
     """Evaluates on the validation split, with small samples."""
-    _run(arguments, "validate", Evaluate, defaults=_QUICK, split="val")
+    _run(arguments, "validate", QuickEvaluation, split="val")
 
 
 def analyze(arguments: Arguments) -> None:
@@ -187,11 +212,21 @@ def edit(arguments: Arguments) -> None:
     _run(arguments, "edit", Edit, exemplars=(with_dir, without_dir))
 
 
+def view_synthesis(arguments: Arguments) -> None:
+    """Predicts frames of a camera's run from a few, for data with poses or for frames and poses of one's own."""
+    frames, poses = arguments.text("frames"), arguments.text("poses")
+    if (frames is None) != (poses is None):
+        raise InputError("view-synthesis needs both --frames DIR and --poses FILE, or data with poses: --data NAME")
+    for option in ("poses-direction", "poses-axes"):
+        if arguments.text(option) is not None and poses is None:
+            raise InputError(f"--{option} says how a file of poses is read, and there is no --poses FILE")
+    _run(arguments, "view-synthesis", ViewSynthesis)
+
+
 def _run(
     arguments: Arguments,
     command: str,
     analysis: type[AbstractAnalysis],
-    defaults: Mapping[str, Any] | None = None,
     split: str = "test",
     encoder: str | None = None,
     exemplars: tuple[str, str] | None = None,
@@ -202,18 +237,16 @@ def _run(
         arguments: of the command line.
         command: for messages and the folder's name.
         analysis: what to run.
-        defaults: of its options, where the command has others.
         split: of the data that is read unless another is asked for.
         encoder: checkpoint whose `encode` the model borrows.
         exemplars: two folders, of images with and without an attribute.
     """
     quieten()
-    options = {**(defaults or {}), **arguments_from(arguments.options, analysis)}
-    ready = analysis(**options)
+    ready = analysis(**arguments_from(arguments.options, analysis))
     trained = load_trained(arguments, command)
     source = _source(arguments, trained, ready, split, exemplars)
     model: Any
-    model, facts = viewed(trained.model, arguments)
+    model, facts = viewed(trained, arguments)
     if encoder is not None and facts:
         raise InputError(f"{command} takes a recoder or another view of the model, got both: leave one out")
     if encoder is not None:
@@ -223,7 +256,7 @@ def _run(
     result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance, **facts})
     out = arguments.text("out")
     folder = Path(out).expanduser() if out else trained.results_folder(command)
-    finish(result, folder, written=folder / "report.md" if analysis is Evaluate else folder)
+    finish(result, folder, written=folder / "report.md" if issubclass(analysis, Evaluate) else folder)
 
 
 def _source(
@@ -233,6 +266,15 @@ def _source(
     split: str,
     exemplars: tuple[str, str] | None = None,
 ) -> ImageSource | None:
+    frames, poses = arguments.text("frames"), arguments.text("poses")
+    if frames is not None and poses is not None:
+        return own_frames(
+            Path(frames).expanduser(),
+            Path(poses).expanduser(),
+            grey=trained.model.channels == 1,
+            direction=arguments.text("poses-direction"),
+            axes=arguments.text("poses-axes"),
+        )
     own = arguments.text("images") is not None
     if not analysis.needs_images and not own and arguments.text("split") is None:
         return None

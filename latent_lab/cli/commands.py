@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from latent_lab.cli.arguments import Option
 
-GROUPS = ("Start here", "Train", "Measure", "Look", "Data and files", "What there is")
+GROUPS = ("Start here", "Train", "Measure", "Compare spaces", "Look", "Data and files", "What there is")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ CHECKPOINT = Option("ckpt", "checkpoint file, or a name that `latent-lab checkpo
 OUT = Option("out", "folder for what comes out", "DIR")
 DEVICES = Option("devices", "number of devices (default 1); the numbers do not depend on it", "N")
 ACCELERATOR = Option("accelerator", "auto (default), cpu, gpu, mps", "NAME")
-SPLIT = Option("split", "which images: train, val or test (default)", "NAME")
+SPLIT = Option("split", "which images: train, val, test (default), or of data with views unseen_views", "NAME")
 IMAGES = Option("images", "your own images: a folder or one file, instead of the data of the checkpoint", "PATH")
 CONFIGS = Option("config", "a YAML file, or a shipped name; may be repeated, later ones win", "FILE", repeated=True)
 
@@ -45,9 +45,12 @@ _LOOK = (
     Option("space", "of a StyleGAN: z (default), w, or w+ (a point of W for every layer)", "NAME"),
     Option("truncation", "of a StyleGAN: share of the deviation from the mean of W that is kept, such as 0.7", "PSI"),
     Option("truncated-layers", "how many layers, from the coarsest, are truncated (default: all)", "N"),
+    Option("map", "file of `latent-lab map`: latents of --ckpt are decoded by the model of --target", "FILE"),
+    Option("target", "checkpoint of the model to which --map maps", "FILE"),
     DEVICES,
     ACCELERATOR,
 )
+_SPACES = (CHECKPOINT, OUT, DEVICES, ACCELERATOR, SPLIT, IMAGES)
 _MEASURED = "Model and data are the checkpoint's; what you change over it is printed."
 
 
@@ -92,13 +95,58 @@ COMMANDS = (
         ),
     ),
     Command(
+        "chain",
+        "Train",
+        "translators from each domain to the next (ages of faces): builds a chain of them, applies it, reports on it",
+        "latent_lab.cli.chaining:chain",
+        usage="build --config NAME.yaml | apply CHAIN --images DIR --out DIR | report CHAIN [--OPTION VALUE ...]",
+        options=(
+            CONFIGS,
+            Option("out", "build: folder of the chain (default runs/NAME); else for what comes out", "DIR"),
+            Option("images", "apply: images to be translated: a folder or one file", "PATH"),
+            ACCELERATOR,
+        ),
+        options_from="latent_lab.cli.chaining:action_options",
+        sections=("model", "data", "chain", "run", "trainer"),
+        details=(
+            "`build` trains for every step a translator of its own and the last one on, and keeps the latter for both "
+            "steps if it is no worse; ledger.json says what was measured and decided. Stopped, it goes on with the "
+            "same command. CHAIN is its folder. `latent-lab chain build --help`, and so on, show each one's options."
+        ),
+        examples=(
+            "latent-lab chain build --config chain_synthetic.yaml",
+            "latent-lab chain apply runs/chain_synthetic --images photos --out older --direction round-trip",
+            "latent-lab chain report runs/chain_synthetic --split test",
+        ),
+    ),
+    Command(
+        "check",
+        "Train",
+        "what a configuration will need, before hours are spent: time, memory, disk, and whether its data is readable",
+        "latent_lab.cli.checking:check",
+        usage="--config NAME.yaml [--SECTION.OPTION VALUE ...]",
+        options=(
+            CONFIGS,
+            OUT,
+            Option("max-kimg", "thousands of images after which to stop (default: the schedule's)", "N", MAX_KIMG),
+            Option("run-dir", "folder that the run would get, whose disk is looked at", "DIR", key="run.dir"),
+        ),
+        options_from="latent_lab.cli.checking:check_options",
+        sections=("model", "data", "run", "trainer"),
+        details=(
+            "Takes what `fit` takes. Each row of the schedule is trained for a few seconds; packs of the data are made "
+            "and kept, nothing else of a run is."
+        ),
+        examples=("latent-lab check --config pioneer_folder.yaml --data.root photos",),
+    ),
+    Command(
         "test",
         "Measure",
         "all metrics of a checkpoint on held-out test images",
         "latent_lab.cli.analysing:test",
         usage="--ckpt FILE [--out DIR] [--OPTION VALUE ...]",
         options=(*_LOOK, SPLIT),
-        options_from="latent_lab.cli.analysing:evaluation",
+        options_from="latent_lab.cli.analysing:full_evaluation",
         sections=("model", "data"),
         details=f"{_MEASURED} Writes result.json, report.md and pictures.",
         examples=(
@@ -113,7 +161,7 @@ COMMANDS = (
         "latent_lab.cli.analysing:validate",
         usage="--ckpt FILE [--out DIR] [--OPTION VALUE ...]",
         options=_LOOK,
-        options_from="latent_lab.cli.analysing:evaluation",
+        options_from="latent_lab.cli.analysing:quick_evaluation",
         sections=("model", "data"),
         details=_MEASURED,
         examples=("latent-lab validate --ckpt runs/photos/checkpoints/last.ckpt",),
@@ -182,6 +230,126 @@ COMMANDS = (
         examples=(
             "latent-lab train-regressor --config pioneer_synthetic --out faces.safetensors",
             "latent-lab train-regressor --ckpt last.ckpt --data.labels labels.csv --out celeba.safetensors",
+        ),
+    ),
+    Command(
+        "compare-spaces",
+        "Compare spaces",
+        "everything below for several models, as one report (Markdown and HTML) with figures",
+        "latent_lab.cli.spaces:compare_spaces",
+        usage="A.ckpt B.ckpt C.ckpt ... [--OPTION VALUE ...]",
+        options=_SPACES,
+        options_from="latent_lab.cli.spaces:comparison_of_spaces",
+        sections=("data",),
+        details=(
+            "Models are shown the first one's images; one that was trained on another crop of the same pictures sees "
+            "that. With other data a note says so. Directions need labels (--data.labels)."
+        ),
+        examples=(
+            "latent-lab compare-spaces runs/*/checkpoints/last.ckpt --out comparison",
+            "latent-lab compare-spaces a.ckpt b.ckpt --data.labels list_attr_celeba.csv --parts map-matrix,directions",
+        ),
+    ),
+    Command(
+        "normality",
+        "Compare spaces",
+        "whether codes of images are distributed as the prior, and how many dimensions they fill",
+        "latent_lab.cli.spaces:normality",
+        usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        options=_SPACES,
+        options_from="latent_lab.cli.spaces:tests_of_normality",
+        sections=("data",),
+        details=(
+            "Tests that cannot tell in a space of that size are named. Spherical latents are tested for uniformity. "
+            "Samples that were decoded and encoded again stand beside the codes."
+        ),
+        examples=("latent-lab normality runs/*/checkpoints/last.ckpt --out normality",),
+    ),
+    Command(
+        "distances",
+        "Compare spaces",
+        "distances of codes of random images, of an image with noise, and of nearest neighbours",
+        "latent_lab.cli.spaces:distances",
+        usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        options=_SPACES,
+        options_from="latent_lab.cli.spaces:distances_of_pairs",
+        sections=("data",),
+        details="Pairs are made in image space, so that they are the same for all models.",
+        examples=("latent-lab distances runs/*/checkpoints/last.ckpt --half-width 0.1",),
+    ),
+    Command(
+        "neighbours",
+        "Compare spaces",
+        "nearest neighbours: hubs, attributes that neighbours share, and how far models agree",
+        "latent_lab.cli.spaces:neighbours",
+        usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        options=_SPACES,
+        options_from="latent_lab.cli.spaces:nearest_neighbours",
+        sections=("data",),
+        examples=(
+            "latent-lab neighbours runs/*/checkpoints/last.ckpt",
+            "latent-lab neighbours a.ckpt b.ckpt --data.labels list_attr_celeba.csv --k 20",
+        ),
+    ),
+    Command(
+        "map",
+        "Compare spaces",
+        "maps from the first model's latent space to the others', judged on held-out images",
+        "latent_lab.cli.spaces:map_spaces",
+        usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        options=_SPACES,
+        options_from="latent_lab.cli.spaces:mapping",
+        sections=("data",),
+        details=(
+            "Maps are fitted to codes of training images by default, and written beside the result; `reconstruct`, "
+            "`sample` and `test` take them (--map FILE --target B.ckpt)."
+        ),
+        examples=(
+            "latent-lab map runs/a/checkpoints/last.ckpt runs/b/checkpoints/last.ckpt",
+            "latent-lab map a.ckpt b.ckpt --kind published --domain support --without Wearing_Hat",
+            "latent-lab map a.ckpt b.ckpt --kind orthogonal --beside affine --out maps",
+        ),
+    ),
+    Command(
+        "map-matrix",
+        "Compare spaces",
+        "maps between all pairs of several models, beside what no map would give; means over models of one kind",
+        "latent_lab.cli.spaces:map_matrix",
+        usage="A.ckpt B.ckpt C.ckpt ... [--OPTION VALUE ...]",
+        options=_SPACES,
+        options_from="latent_lab.cli.spaces:matrix_of_maps",
+        sections=("data",),
+        examples=("latent-lab map-matrix runs/*/checkpoints/last.ckpt --out matrix",),
+    ),
+    Command(
+        "similarity",
+        "Compare spaces",
+        "how alike latent spaces lay out the same images (CKA, CCA, Procrustes, neighbours ...), beside chance",
+        "latent_lab.cli.spaces:similarity",
+        usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        options=_SPACES,
+        options_from="latent_lab.cli.spaces:similarity_of_spaces",
+        sections=("data",),
+        details="Of three or more models the space that they have in common is found, and the maps to it are kept.",
+        examples=(
+            "latent-lab similarity a.ckpt b.ckpt",
+            "latent-lab similarity runs/*/checkpoints/last.ckpt --measures cka_debiased,mutual_neighbours,rsa",
+        ),
+    ),
+    Command(
+        "directions",
+        "Compare spaces",
+        "directions of attributes: found in several ways, judged, edited along, carried from the first model over",
+        "latent_lab.cli.spaces:directions",
+        usage="A.ckpt [B.ckpt ...] [--attributes LABELS] [--OPTION VALUE ...]",
+        options=_SPACES,
+        options_from="latent_lab.cli.spaces:directions_of_attributes",
+        sections=("data",),
+        details="It needs labelled images. Directions are kept as .npy files, which `edit --direction` takes.",
+        examples=(
+            "latent-lab directions a.ckpt b.ckpt --data.labels labels.csv --attributes Smiling,Male",
+            "latent-lab directions a.ckpt b.ckpt --edited svm --regressor faces.safetensors",
+            "latent-lab edit --ckpt a.ckpt --direction directions/a_Smiling_svm.npy --attributes Smiling",
         ),
     ),
     Command(
@@ -300,6 +468,32 @@ COMMANDS = (
             'latent-lab edit --ckpt last.ckpt --attributes "smiling eyeglasses" --regressor faces.safetensors',
             "latent-lab edit --ckpt last.ckpt --with-dir smiling/ --without-dir serious/ --images family/",
             "latent-lab edit --ckpt last.ckpt --direction smile.safetensors --layers middle --strengths 0.5,1",
+        ),
+    ),
+    Command(
+        "view-synthesis",
+        "Look",
+        "predicts the frames of a camera's run from a few of them and the camera's poses, and measures how well",
+        "latent_lab.cli.analysing:view_synthesis",
+        usage="--ckpt FILE --frames DIR --poses FILE|--data NAME [--out DIR] [--OPTION VALUE ...]",
+        options=(
+            *_LOOK,
+            SPLIT,
+            Option("frames", "folder with the images of a run", "DIR"),
+            Option("poses", "the camera's poses: ARKit, transforms.json, COLMAP, NPY, or a CSV table", "FILE"),
+            Option("poses-direction", "of a file that does not say it: camera_to_world or world_to_camera", "NAME"),
+            Option("poses-axes", "of the camera, in a file that does not say it: opengl or opencv", "NAME"),
+        ),
+        options_from="latent_lab.cli.analysing:view_synthesis_options",
+        sections=("model", "data"),
+        details=(
+            "Latents of frames that are not observed come from a Gaussian process over poses, and are compared with "
+            "straight lines. Writes a figure with the uncertainty of pixels, and a video."
+        ),
+        examples=(
+            "latent-lab view-synthesis --ckpt last.ckpt --frames run/ --poses run/frames.csv",
+            "latent-lab view-synthesis --ckpt last.ckpt --data SyntheticCameraRun --data.motion standstill",
+            "latent-lab view-synthesis --ckpt last.ckpt --data SyntheticCameraRun --observed all --kernels view,euler",
         ),
     ),
     Command(

@@ -1,8 +1,8 @@
 """Configurations: where they are found, how they are merged, and how two of them differ.
 
 A configuration is plain data with four sections: `model` and `data` (each a class and its arguments), `run` (the fields
-of `RunOptions`), `trainer` (arguments of Lightning's Trainer). Later ones win over earlier ones, key by key; what was
-typed wins over all; a checkpoint's recipes lie below all.
+of `RunOptions`), `trainer` (arguments of Lightning's Trainer); that of a chain has a fifth, `chain` (`ChainOptions`).
+Later ones win over earlier ones, key by key; what was typed wins over all; a checkpoint's recipes lie below all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from latent_lab.shipped import shipped_folder
 
 OBJECT_SECTIONS = ("model", "data")
 """Sections that name a class and its arguments."""
-SECTIONS = (*OBJECT_SECTIONS, "run", "trainer")
+SECTIONS = (*OBJECT_SECTIONS, "run", "trainer", "chain")
 
 Configuration = dict[str, Any]
 

@@ -74,8 +74,10 @@ def _write_checkpoint(model: LatentModel, content: Mapping[str, Any], path: Path
 
 def _without_folders(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe of data whose paths keep their last part: the folders above it belong to one machine."""
-    init_args = {
-        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-        for name, value in recipe["init_args"].items()
-    }
-    return {**recipe, "init_args": init_args}
+
+    def without(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: without(item) for name, item in value.items()}
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return {**recipe, "init_args": without(recipe["init_args"])}

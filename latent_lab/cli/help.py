@@ -73,6 +73,7 @@ def _sections(sections: Sequence[str]) -> list[tuple[str, str]]:
     texts = {
         "model": "options of the model; `latent-lab help Pioneer` explains them, `latent-lab models` lists models",
         "data": "options of the data; `latent-lab help ImageFolder` explains them, `latent-lab data` lists them",
+        "chain": "which translators compete for the steps of a chain; see `latent-lab chain build --help`",
         "run": "folder, length, checkpoints, pictures; see `latent-lab help run`",
         "trainer": "Lightning's Trainer: devices, precision, strategy; see `latent-lab help trainer`",
     }

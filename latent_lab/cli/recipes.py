@@ -21,7 +21,8 @@ from latent_lab.cli.configuration import (
 )
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.schema import conform_arguments, conform_dataclass, fields_of
-from latent_lab.data import AbstractImageData
+from latent_lab.data import AbstractImageData, OrderedDomains
+from latent_lab.latent.interfaces import AbstractTranslator
 from latent_lab.models import MODELS, LatentModel
 
 _BASES: dict[str, type] = {"model": LatentModel, "data": AbstractImageData}
@@ -195,6 +196,30 @@ def check_same_channels(model: LatentModel, data: AbstractImageData) -> None:
         f"{type(data).__name__} has images with {data.channels} {'channel' if data.channels == 1 else 'channels'}, but "
         f"this {type(model).__name__} is for {model.channels}: {remedy}, or name other data"
     )
+
+
+def check_same_domains(model: LatentModel, data: AbstractImageData) -> None:
+    """Refuses plain images for a translator, domains for any other model, and domains that are not the model's.
+
+    Raises:
+        InputError: with what to write instead.
+    """
+    translates, has_domains = isinstance(model, AbstractTranslator), isinstance(data, OrderedDomains)
+    if translates and not has_domains:
+        raise InputError(
+            f"a {type(model).__name__} is trained on domains, which {type(data).__name__} has not: name the data set "
+            "OrderedDomains, and this one in its option images"
+        )
+    if has_domains and not translates:
+        raise InputError(
+            f"OrderedDomains gives images of several domains at a time, and a {type(model).__name__} takes one: name "
+            "the data set that is in its option images"
+        )
+    if isinstance(model, AbstractTranslator) and isinstance(data, OrderedDomains) and model.domains != data.train_on:
+        raise InputError(
+            f"the model translates between the domains {', '.join(model.domains)}, the data gives "
+            f"{', '.join(data.train_on)}: make model.domains and data.train_on the same"
+        )
 
 
 # ----------------------------------------------------------------------------------------------- against a checkpoint

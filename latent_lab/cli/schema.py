@@ -89,7 +89,7 @@ def conform(value: Any, annotation: Any, key: str) -> Any:
     items = next((member for member in members if is_list(member)), None)
     if items is not None and isinstance(value, list | tuple):
         return _conform_list(value, items, key)
-    return _convert(value, annotation, key)
+    return _convert(_interpreted(value) if isinstance(value, Mapping) else value, annotation, key)
 
 
 def conform_dataclass(value: Any, target: Any, key: str, name: str | None = None) -> Any:
@@ -216,6 +216,13 @@ def _interpret(text: CommandLineText, members: Sequence[Any]) -> Any:
         return [parse_yaml(part.strip()) for part in text.split(",")]
     fits = parsed is None or type(parsed) in members or isinstance(parsed, list | dict)
     return str(text) if takes_text and not fits else parsed
+
+
+def _interpreted(value: Any) -> Any:
+    """Plain data of a mapping without annotations, such as a recipe in a recipe: what was typed is read as YAML."""
+    if isinstance(value, Mapping):
+        return {key: _interpreted(item) for key, item in value.items()}
+    return parse_yaml(value) if isinstance(value, CommandLineText) else value
 
 
 def _conform_list(values: Sequence[Any], annotation: Any, key: str) -> Any:

@@ -20,8 +20,11 @@ from latent_lab.cli.console import say
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.own_images import OwnImages
 from latent_lab.data import AbstractImageData
+from latent_lab.data.view_splits import UNSEEN_VIEWS
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
 from latent_lab.latent.inversion import Recoded
+from latent_lab.latent.mapped import mapped
+from latent_lab.latent.maps import load_map
 from latent_lab.latent.views import LayersView, Truncated, WSpaceView
 from latent_lab.models import LatentModel, Recoder
 from latent_lab.models.base import CHECKPOINT_KEY
@@ -134,11 +137,12 @@ def on_devices(trained: Sequence[Trained], arguments: Arguments) -> list[Trained
     return [dataclasses.replace(one, model=one.model.to(fabric.device)) for one in trained]
 
 
-def viewed(model: LatentModel, arguments: Arguments) -> tuple[AbstractDecoder, dict[str, Any]]:
-    """The model as --space and --truncation ask for it, and what a result's protocol says about that.
+def viewed(trained: Trained, arguments: Arguments) -> tuple[Any, dict[str, Any]]:
+    """The model as --space, --truncation and --map ask for it, and what a result's protocol says about that.
 
     Raises:
-        InputError: if an option is impossible, or the model does not map its latents into W.
+        InputError: if an option is impossible, the model does not map its latents into W, or the map is of other
+            spaces.
     """
     space = arguments.text("space") or SPACES[0]
     if space not in SPACES:
@@ -147,7 +151,7 @@ def viewed(model: LatentModel, arguments: Arguments) -> tuple[AbstractDecoder, d
     if layers is not None and (psi is None or not layers.isdigit()):
         raise InputError(f"--truncated-layers goes with --truncation and is a number of layers, got {layers}")
     facts: dict[str, Any] = {}
-    seen: Any = model
+    seen: Any = trained.model
     try:
         if psi is not None:
             facts["truncation"] = float(psi)
@@ -161,7 +165,45 @@ def viewed(model: LatentModel, arguments: Arguments) -> tuple[AbstractDecoder, d
         raise InputError(str(error)) from error
     except ValueError as error:
         raise InputError(f"--truncation must be a number, got {psi}") from error
+    seen, of_map = _through_map(seen, trained, arguments)
+    facts |= of_map
     return seen, {"view": facts} if facts else {}
+
+
+def _through_map(seen: Any, trained: Trained, arguments: Arguments) -> tuple[Any, dict[str, Any]]:
+    """The model with its latents decoded by another one through a map, if --map and --target ask for that.
+
+    Args:
+        seen: view of the model whose latents the map takes.
+        trained: the model without a view.
+        arguments: of the command line.
+    """
+    file, name = arguments.text("map"), arguments.text("target")
+    if file is None and name is None:
+        return seen, {}
+    if file is None or name is None:
+        raise InputError("--map and --target go together: a file of `latent-lab map`, and the model to which it maps")
+    path = resolve_checkpoint(name)
+    target = load(path, device=trained.model.device)
+    if target.channels != trained.model.channels:
+        raise InputError(
+            f"{path.name} is for {target.channels} channels, the mapped model for {trained.model.channels}"
+        )
+    fitted, facts = load_map(file)
+    try:
+        joined = mapped(seen, fitted.to(target.device), target)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{Path(file).name}: {error}") from error
+    for role, one in (("source", trained.path), ("target", path)):
+        if facts.get(f"{role}_sha256") not in (None, sha256_of(one)):
+            say(f"note: the {role} of {Path(file).name} was another checkpoint than {one.name}")
+    target_facts = {
+        "file": path.name,
+        "sha256": sha256_of(path),
+        "images_seen": target.images_seen,
+        "model": dict(target.recipe),
+    }
+    return joined, {"map": {"file": Path(file).name, **facts}, "target": target_facts}
 
 
 def with_encoder(model: LatentModel, name: str) -> tuple[Recoded, dict[str, Any]]:
@@ -208,8 +250,9 @@ def source_of(arguments: Arguments, trained: Trained, default_split: str = "test
     if own is not None:
         return OwnImages(Path(own).expanduser(), grey=trained.model.channels == 1)
     split = arguments.text("split") or default_split
-    if split not in SPLITS:
-        raise InputError(f"--split must be one of {', '.join(SPLITS)}, got {split}: {closest(split, SPLITS)}")
+    known = (*SPLITS, UNSEEN_VIEWS)
+    if split not in known:
+        raise InputError(f"--split must be one of {', '.join(known)}, got {split}: {closest(split, known)}")
     return trained.data.source(split)
 
 

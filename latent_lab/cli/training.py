@@ -154,6 +154,7 @@ def prepare_run(arguments: Arguments) -> Run:
             "shorten model.schedule"
         )
     recipes.check_same_channels(model, data)
+    recipes.check_same_domains(model, data)
     run = Run(model, data, options, trainer_options, folder, start)
     if start.content is not None:
         changed = recipes.changes("model", start.recipes["model"], model.recipe)

@@ -231,7 +231,7 @@ class AbstractImageData(LightningDataModule, ABC):
     def _current_resolution(self) -> int:
         return getattr(self._model(), "resolution", self.resolution)
 
-    def _loader(self, dataset: Dataset[ImageBatch], sampler: Sampler[Any]) -> DataLoader[ImageBatch]:
+    def _loader(self, dataset: Dataset[Any], sampler: Sampler[Any]) -> DataLoader[Any]:
         return DataLoader(
             dataset,
             # The sampler's items are whole batches, which the data set returns ready-made.

@@ -110,6 +110,7 @@ def files_plan(
     settings: Mapping[str, Any],
     label_names: tuple[str, ...] = (),
     labels: Float32[np.ndarray, "N K"] | None = None,
+    pose: Float32[np.ndarray, "N 4 4"] | None = None,
     notes: Sequence[str] = (),
 ) -> PackingPlan:
     """The plan for named image files below a folder; those that belong to no split are left out, and a note says so.
@@ -123,6 +124,7 @@ def files_plan(
         settings: plain data for the recipe, beside the framing's.
         label_names: columns of `labels`.
         labels: a row for each name.
+        pose: a camera-to-object matrix for each name.
         notes: sentences for the report.
     """
     used = sorted(set().union(*split.values()))
@@ -139,6 +141,7 @@ def files_plan(
         fingerprint=fingerprint_of(root, kept),
         label_names=label_names,
         labels=labels[used] if labels is not None and label_names else None,
+        pose=None if pose is None else pose[used],
         notes=(*notes, f"{left_out} images belong to no split and are left out.") if left_out else tuple(notes),
     )
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 
 from latent_lab.distributed import IndexedRandom
 from latent_lab.growth import GrowthSchedule
-from latent_lab.types import ImageBatch, ImageSource
+from latent_lab.types import ImageBatch, Images, ImageSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +39,16 @@ class ShuffledStream:
         num_images: size of the data set.
         seed: of the order.
         mirror: whether each image is mirrored with probability 1/2, anew in every epoch.
+        name: two streams of different names are independent.
     """
 
-    def __init__(self, num_images: int, seed: int, *, mirror: bool) -> None:
+    def __init__(self, num_images: int, seed: int, *, mirror: bool, name: str = "data") -> None:
         if num_images < 1:
             raise ValueError(f"a stream needs at least one image, got {num_images}")
         self.num_images = num_images
         self.mirror = mirror
-        self._order_random = IndexedRandom(seed, "data/order")
-        self._mirror_random = IndexedRandom(seed, "data/mirror")
+        self._order_random = IndexedRandom(seed, f"{name}/order")
+        self._mirror_random = IndexedRandom(seed, f"{name}/mirror")
         self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def at(self, positions: range) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
@@ -71,12 +72,67 @@ class ShuffledStream:
         return self._epochs[epoch]
 
 
-class GrowthSampler(Sampler[BatchRequest]):
-    """This process's batches from where training stands to the end of the current epoch.
+class TrainingWalk:
+    """This process's part of each batch's positions, from where training stands to the end of the current epoch.
 
     Resolution and size of each batch are the schedule's at its first position. An epoch in Lightning's sense ends when
     the images seen cross a multiple of `epoch_images`, counted from the start of training, so that it ends at the same
     place after an interruption. Batches are never cut: the last one may reach beyond the end.
+
+    Args:
+        schedule: batch size (over all processes) and resolution.
+        start: images seen, or a function that returns them, asked whenever an iteration begins.
+        epoch_images: length of an epoch.
+        max_images: where training ends; none: never.
+        rank: number of this process.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: if a batch size of the schedule cannot be shared equally by the processes, or `epoch_images` is not
+            positive.
+    """
+
+    def __init__(
+        self,
+        schedule: GrowthSchedule,
+        start: int | Callable[[], int] = 0,
+        *,
+        epoch_images: int = 10_000,
+        max_images: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        for stage in schedule.stages:
+            if stage.batch_size % world_size:
+                below = stage.batch_size - stage.batch_size % world_size
+                raise ValueError(
+                    f"batch_size counts images on all devices and must be a multiple of their number {world_size}, got "
+                    f"{stage.batch_size} at {stage.resolution} px: use {below or world_size} or {below + world_size}"
+                )
+        if epoch_images < 1:
+            raise ValueError(f"epoch_images must be at least 1, got {epoch_images}")
+        self.schedule = schedule
+        self.start = start
+        self.epoch_images = epoch_images
+        self.max_images = max_images
+        self.rank = rank
+        self.world_size = world_size
+
+    def __iter__(self) -> Iterator[tuple[range, int]]:
+        seen = self.start() if callable(self.start) else self.start
+        end = (seen // self.epoch_images + 1) * self.epoch_images
+        if self.max_images is not None:
+            end = min(end, self.max_images)
+        while seen < end:
+            now = self.schedule.at(seen)
+            share = now.batch_size // self.world_size
+            first = seen + self.rank * share
+            yield range(first, first + share), now.resolution
+            seen += now.batch_size
+
+
+class GrowthSampler(Sampler[BatchRequest]):
+    """This process's batches from where training stands to the end of the current epoch; see `TrainingWalk`.
 
     There is no length: epochs differ in their number of batches. Each iteration asks anew where training stands, so it
     is the model's counter that decides, and batches which workers prefetched in vain do no harm.
@@ -110,36 +166,14 @@ class GrowthSampler(Sampler[BatchRequest]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        for stage in schedule.stages:
-            if stage.batch_size % world_size:
-                below = stage.batch_size - stage.batch_size % world_size
-                raise ValueError(
-                    f"batch_size counts images on all devices and must be a multiple of their number {world_size}, got "
-                    f"{stage.batch_size} at {stage.resolution} px: use {below or world_size} or {below + world_size}"
-                )
-        if epoch_images < 1:
-            raise ValueError(f"epoch_images must be at least 1, got {epoch_images}")
-        self.schedule = schedule
-        self.start = start
-        self.epoch_images = epoch_images
-        self.max_images = max_images
-        self.rank = rank
-        self.world_size = world_size
+        self.walk = TrainingWalk(
+            schedule, start, epoch_images=epoch_images, max_images=max_images, rank=rank, world_size=world_size
+        )
         self.stream = ShuffledStream(num_images, seed, mirror=mirror)
 
     def __iter__(self) -> Iterator[BatchRequest]:
-        seen = self.start() if callable(self.start) else self.start
-        end = (seen // self.epoch_images + 1) * self.epoch_images
-        if self.max_images is not None:
-            end = min(end, self.max_images)
-        while seen < end:
-            now = self.schedule.at(seen)
-            share = now.batch_size // self.world_size
-            first = seen + self.rank * share
-            positions = range(first, first + share)
-            indices, mirrored = self.stream.at(positions)
-            yield BatchRequest(positions, indices, mirrored, now.resolution)
-            seen += now.batch_size
+        for positions, resolution in self.walk:
+            yield BatchRequest(positions, *self.stream.at(positions), resolution)
 
 
 class GrowingImages(Dataset[ImageBatch]):
@@ -155,13 +189,18 @@ class GrowingImages(Dataset[ImageBatch]):
     def __getitem__(self, request: BatchRequest) -> ImageBatch:
         batch = self.source.batch(request.indices.tolist(), request.resolution)
         images, pose, mirrored = batch.images, batch.pose, request.mirrored
-        if mirrored.any():
-            # numpy works on one thread; torch would wait for all of its threads, on a busy machine for milliseconds.
-            pixels = images.numpy()
-            pixels[mirrored] = pixels[mirrored, ..., ::-1]
-            if pose is not None:
-                pose[torch.from_numpy(mirrored)] = _mirror_pose(pose[torch.from_numpy(mirrored)])
+        mirror_some(images, mirrored)
+        if pose is not None and mirrored.any():
+            pose[torch.from_numpy(mirrored)] = _mirror_pose(pose[torch.from_numpy(mirrored)])
         return ImageBatch(images, torch.arange(request.positions.start, request.positions.stop), batch.labels, pose)
+
+
+def mirror_some(images: Images, mirrored: Bool[np.ndarray, "N"]) -> None:
+    """Mirrors the images of this mask left to right, in place."""
+    if mirrored.any():
+        # numpy works on one thread; torch would wait for all of its threads, on a busy machine for milliseconds.
+        pixels = images.numpy()
+        pixels[mirrored] = pixels[mirrored, ..., ::-1]
 
 
 def _mirror_pose(pose: torch.Tensor) -> torch.Tensor:
@@ -248,4 +287,6 @@ __all__ = [
     "GrowingImages",
     "GrowthSampler",
     "ShuffledStream",
+    "TrainingWalk",
+    "mirror_some",
 ]

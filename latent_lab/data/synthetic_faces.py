@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from latent_lab.data.base import AbstractImageData
 from latent_lab.data.framing import halvings, resolutions_up_to
 from latent_lab.data.plans import PackedRow, PackingPlan
 from latent_lab.data.readers import OddFile
+from latent_lab.data.splits import Split
 from latent_lab.data.synthetic_renderer import (
     LABEL_NAMES,
     FaceFactors,
@@ -86,40 +88,71 @@ class SyntheticFaces(AbstractImageData):
     def plan(self) -> PackingPlan:
         """All faces: first the training images, then val, then test."""
         total = sum(self.sizes.values())
-        resolutions = resolutions_up_to(self.resolution)
-        factors = sample_factors(self.faces_seed, range(total), num_identities=self.num_identities)
         starts = np.cumsum([0, *self.sizes.values()]).tolist()
-
-        def draw(places: range) -> Sequence[PackedRow | OddFile]:
-            chunk = sample_factors(self.faces_seed, places, num_identities=self.num_identities)
-            pixels = images.to_bytes(self._framed(chunk)).numpy()
-            return [PackedRow(halvings(face, resolutions), codec="drawn") for face in pixels]
-
-        return PackingPlan(
+        parts = zip(self.sizes, starts, starts[1:], strict=False)
+        return drawn_plan(
+            lambda places: sample_factors(self.faces_seed, places, num_identities=self.num_identities),
             names=[f"face {place}" for place in range(total)],
-            split={part: range(first, last) for part, first, last in zip(self.sizes, starts, starts[1:], strict=False)},
-            resolutions=resolutions,
-            read=draw,
+            split={part: range(first, last) for part, first, last in parts},
+            resolution=self.resolution,
+            framing=self.framing,
             settings={
                 "source": "synthetic faces",
                 "faces_seed": self.faces_seed,
                 "num_identities": self.num_identities,
-                "crop": "none" if self.framing == "portrait" else "middle half",
-                "downscale": "box",
             },
-            fingerprint=_drawing_digest(),
-            label_names=LABEL_NAMES,
-            labels=factors.labels().numpy(),
-            pose=camera_to_object(factors).numpy(),
         )
 
-    def _framed(self, factors: FaceFactors) -> Images:
-        """Drawn faces (N, 3, R, R)."""
-        if self.framing == "portrait":
-            return render(factors, self.resolution)
-        first = self.resolution // 2
-        middle = slice(first, first + self.resolution)
-        return render(factors, 2 * self.resolution)[:, :, middle, middle]
+
+def drawn_plan(
+    factors_at: Callable[[Sequence[int]], FaceFactors],
+    *,
+    names: Sequence[str],
+    split: Split,
+    resolution: int,
+    framing: Literal["portrait", "face"],
+    settings: Mapping[str, Any],
+    more_labels: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> PackingPlan:
+    """The plan for faces that are drawn.
+
+    Args:
+        factors_at: the factors of the faces at given places.
+        names: of the faces.
+        split: their places.
+        resolution: of the largest level, 4 * 2^k pixels; smaller ones are its repeated 2x2 means.
+        framing: see `SyntheticFaces`.
+        settings: plain data for the recipe, which decide the factors.
+        more_labels: numbers of each face by name, before the factors among the labels.
+    """
+    resolutions = resolutions_up_to(resolution)
+    factors = factors_at(range(len(names)))
+    numbers = [np.asarray(column, dtype=np.float32)[:, None] for column in more_labels.values()]
+
+    def draw(places: range) -> Sequence[PackedRow | OddFile]:
+        pixels = images.to_bytes(_framed(factors.select(slice(places.start, places.stop)), resolution, framing)).numpy()
+        return [PackedRow(halvings(face, resolutions), codec="drawn") for face in pixels]
+
+    return PackingPlan(
+        names=names,
+        split=split,
+        resolutions=resolutions,
+        read=draw,
+        settings={**settings, "crop": "none" if framing == "portrait" else "middle half", "downscale": "box"},
+        fingerprint=_drawing_digest(),
+        label_names=(*more_labels, *LABEL_NAMES),
+        labels=np.concatenate([*numbers, factors.labels().numpy()], axis=1),
+        pose=camera_to_object(factors).numpy(),
+    )
+
+
+def _framed(factors: FaceFactors, resolution: int, framing: Literal["portrait", "face"]) -> Images:
+    """Drawn faces (N, 3, R, R)."""
+    if framing == "portrait":
+        return render(factors, resolution)
+    first = resolution // 2
+    middle = slice(first, first + resolution)
+    return render(factors, 2 * resolution)[:, :, middle, middle]
 
 
 def _drawing_digest() -> str:
@@ -127,4 +160,4 @@ def _drawing_digest() -> str:
     return hashlib.sha256(Path(synthetic_renderer.__file__).read_bytes()).hexdigest()
 
 
-__all__ = ["SyntheticFaces"]
+__all__ = ["SyntheticFaces", "drawn_plan"]

@@ -9,7 +9,7 @@ M⁺ n.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from latent_lab.distributed import IndexedRandom
 from latent_lab.latent.maps import LinearMap
@@ -87,6 +87,25 @@ def _hyperplane(coefficients: Any, intercept: Any) -> Hyperplane:
     if length == 0:
         raise ValueError("the two kinds of codes have no difference that a hyperplane could divide")
     return Hyperplane((normal / length).float(), (float(np.asarray(intercept).item()) / length).item())
+
+
+def midway_hyperplane(direction: Direction, present: Latents, absent: Float[Tensor, "M D"]) -> Hyperplane:
+    """The hyperplane across a direction, halfway between the mean codes of both kinds; it makes a question of any one.
+
+    Args:
+        direction: (1, D), of any length; the normal is of unit length and looks the same way.
+        present: (N, D) codes of images with the attribute.
+        absent: (M, D) without it.
+
+    Raises:
+        ValueError: if the direction is 0.
+    """
+    length = direction.double().norm()
+    if length == 0:
+        raise ValueError("a hyperplane needs a direction, got one of length 0")
+    normal = direction.double() / length
+    middle = (present.double().mean(0) + absent.double().mean(0)) / 2.0
+    return Hyperplane(normal.float(), -(normal[0] @ middle).item())
 
 
 def support_vector_normal(
@@ -294,6 +313,42 @@ def factorised_directions(weights: Sequence[Tensor], num: int | None = None, *, 
     return _leading(stacked.T @ stacked, num)
 
 
+@torch.no_grad()
+def reading_weights(decoder: nn.Module, decode: Callable[[Latents], Any], latent: Direction) -> list[Tensor]:
+    """Matrices (outputs, D) of the linear layers of a decoder that read a latent as it is.
+
+    These are the style layers of a layered decoder, or the first dense layer or convolution of any other; a decoder
+    that changes its latents first (StyleGAN of Z) has none. A layer's matrix is what it answers to the unit vectors,
+    so that scales that it applies while it runs count.
+
+    Args:
+        decoder: the module whose layers are looked at.
+        decode: takes the latent through it.
+        latent: (1, D), on the module's device, without zeros; one that no layer sees by chance.
+    """
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    width = latent.shape[1]
+    readers: dict[nn.Module, torch.Size] = {}
+
+    def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen = inputs[0]
+        # Points of a sphere may have been projected once more.
+        if seen.numel() == width and torch.allclose(seen.reshape(1, width).to(latent), latent, rtol=1e-5, atol=1e-7):
+            readers[module] = seen.shape
+
+    hooks = [module.register_forward_pre_hook(look) for module in decoder.modules() if isinstance(module, kinds)]
+    try:
+        decode(latent)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    matrices = []
+    for module, shape in readers.items():
+        units = torch.eye(width, device=latent.device).view(width, *shape[1:])
+        matrices.append((module(units) - module(torch.zeros_like(units[:1]))).flatten(1).T.double())
+    return matrices
+
+
 def edit_path(
     latents: Latents,
     direction: Direction,
@@ -336,7 +391,8 @@ def transport_hyperplane(hyperplane: Hyperplane, fitted: LinearMap) -> Hyperplan
     """The hyperplane of the target's space that divides mapped codes as the given one divides the source's.
 
     Its normal is M⁺ n, not n M, and its offset is moved by the map's bias; where M has a right inverse (D <= E) mapped
-    codes are divided exactly alike, else as nearly as M n' = n can be solved.
+    codes are divided exactly alike, else as nearly as M n' = n can be solved. Of the target's own codes, rather than
+    mapped ones, `pull_back_hyperplane` asks better.
 
     Args:
         hyperplane: of the source's space.
@@ -356,16 +412,42 @@ def transport_hyperplane(hyperplane: Hyperplane, fitted: LinearMap) -> Hyperplan
     return Hyperplane((normal / length).float(), offset / length.item())
 
 
+def pull_back_hyperplane(hyperplane: Hyperplane, back: LinearMap) -> Hyperplane:
+    """The hyperplane of the target's space that asks of the source's codes as they are estimated from the target's.
+
+    Of the map x = y B + a from the target to the source it is n' = B n. Where maps between spaces explain a part only,
+    this is the way for normals: least squares shrink what they cannot explain, and M⁺ of the map there magnifies just
+    that. For an exact map both are the same.
+
+    Args:
+        hyperplane: of the source's space.
+        back: from the target's space to the source's, fitted as such.
+
+    Raises:
+        ValueError: if the target's codes tell nothing along the normal.
+    """
+    normal = hyperplane.normal.double() @ back.matrix.to(hyperplane.normal.device, torch.float64).T
+    length = normal.norm()
+    if length <= _NOTHING * back.matrix.double().norm():
+        raise ValueError("the map back tells nothing of what this hyperplane divides by")
+    offset = hyperplane.offset + (hyperplane.normal[0].double() @ back.bias.to(normal)).item()
+    return Hyperplane((normal / length).float(), offset / length.item())
+
+
 # From files
 
 
-def read_direction(path: str | Path, dim: int) -> Direction:
+def read_direction(path: str | Path, dim: int, num_layers: int = 1) -> Direction:
     """A direction from a file: one float tensor (1, D) or (D,), as the published programs save it or as safetensors.
+
+    Of a space with one point for each of L layers (W+), whose rows hold D = L E numbers, it may also be (L, E) or (1,
+    L, E), or (E,) or (1, E): the same in every layer, as InterFaceGAN moves points of W+.
 
     Args:
         path: .safetensors, a file of `torch.save`, of which only tensors are read, or a .npy array, as InterFaceGAN's
             boundaries are.
         dim: D of the model's latent space.
+        num_layers: L.
 
     Raises:
         ValueError: if the file is missing, holds something else or has another D.
@@ -387,13 +469,23 @@ def read_direction(path: str | Path, dim: int) -> Direction:
         content = list(content.values())
     if isinstance(content, list):
         content = content[0] if len(content) == 1 else None
-    if not isinstance(content, Tensor) or content.shape not in ((dim,), (1, dim)) or not content.is_floating_point():
+    width = dim // num_layers
+    layered = {(num_layers, width), (1, num_layers, width), (width,), (1, width)} if num_layers > 1 else set()
+    if (
+        not isinstance(content, Tensor)
+        or content.shape not in {(dim,), (1, dim), *layered}
+        or not content.is_floating_point()
+    ):
         found = tuple(content.shape) if isinstance(content, Tensor) else "something else"
+        by_layers = f", ({num_layers}, {width}) or ({width},)" if num_layers > 1 else ""
         raise ValueError(
-            f"{path} must hold one float tensor of shape (1, {dim}), a direction of this model's latent space, got "
-            f"{found}"
+            f"{path} must hold one float tensor of shape (1, {dim}){by_layers}, a direction of this model's latent "
+            f"space, got {found}"
         )
-    direction = content.float().reshape(1, dim)
+    direction = content.float()
+    if direction.numel() < dim:
+        direction = direction.reshape(1, width).repeat(1, num_layers)
+    direction = direction.reshape(1, dim)
     if not direction.isfinite().all():
         raise ValueError(f"{path} holds numbers that are not finite: make the direction anew")
     return direction

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -57,6 +57,26 @@ class AbstractStochasticEncoder(AbstractAutoencoder):
     @abstractmethod
     def posterior(self, images: Images) -> Normal:
         """Independent normals of batch shape (N, D)."""
+
+
+class AbstractViewDecoder(AbstractAutoencoder):
+    """Predicts what the objects that it was trained on look like from other views."""
+
+    @abstractmethod
+    def view_latents(self, objects: Int[Tensor, "N"], poses: Float[Tensor, "N 4 4"]) -> Normal:
+        """Latents of objects seen from poses: independent normals of batch shape (N, D), without noise of images.
+
+        Args:
+            objects: (N,) their numbers, as in the labels of the training images.
+            poses: (N, 4, 4) camera-to-object matrices, as in `ImageBatch.pose`.
+
+        Raises:
+            ValueError: if there is no such object, or a matrix is no pose.
+        """
+
+    def predict_views(self, objects: Int[Tensor, "N"], poses: Float[Tensor, "N 4 4"]) -> Images:
+        """Images (N, C, R, R) of objects seen from poses: the means of `view_latents`, decoded."""
+        return self.decode(self.view_latents(objects, poses).mean)
 
 
 class AbstractSplitDecoder(AbstractAutoencoder):
@@ -206,11 +226,16 @@ class AbstractTranslator(ABC):
     @property
     @abstractmethod
     def domains(self) -> tuple[str, ...]:
-        """Names of the domains."""
+        """Names of the domains, in their order."""
+
+    @property
+    @abstractmethod
+    def resolution(self) -> int:
+        """Pixels per side of the images that it was trained on."""
 
     @abstractmethod
     def translate(self, images: Images, source: str, target: str) -> Images:
-        """Images of the source domain as they would look in the target domain."""
+        """Images of the source domain as they would look in the target domain, (N, C, R, R) in [-1, 1]."""
 
 
 Interface = TypeVar("Interface")
@@ -219,12 +244,13 @@ _WHO_QUALIFIES: dict[type, str] = {
     AbstractDecoder: "every generator and autoencoder qualifies",
     AbstractAutoencoder: "an autoencoder (such as Pioneer) or a decoder wrapped in Recoded or Inverted qualifies",
     AbstractStochasticEncoder: "a variational autoencoder qualifies",
+    AbstractViewDecoder: "a GPVAE qualifies",
     AbstractSplitDecoder: "a SplitVAE qualifies",
     AbstractLayeredDecoder: "a decoder with one latent per layer (such as Automodulator) qualifies",
     AbstractMappedDecoder: "a StyleGAN, or one wrapped in Truncated, qualifies",
     AbstractNoisyDecoder: "an Automodulator or a StyleGAN qualifies",
     AbstractMappedNoisyDecoder: "a StyleGAN, or one wrapped in Truncated, qualifies",
-    AbstractTranslator: "a translation chain qualifies",
+    AbstractTranslator: "a Translator or a chain of them qualifies",
 }
 
 

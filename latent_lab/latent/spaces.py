@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +19,17 @@ from typing_extensions import override
 
 from latent_lab.types import Latents, Scores
 
+PriorLaw: TypeAlias = Literal["normal", "sphere", "other"]
+"""Standard normal; uniform on the unit sphere; any other, known by its samples alone."""
+
 
 class AbstractLatentSpace(ABC):
     """A set of vectors with a prior, a projection, geodesics and a distance."""
 
     symbol: str = "z"
     """Letter of its points in the names of numbers: ppl_z_end."""
+    prior_law: PriorLaw = "other"
+    """What a test of the prior, or of codes that should have its law, can take for granted."""
 
     @property
     @abstractmethod
@@ -77,6 +83,17 @@ class AbstractLatentSpace(ABC):
     def distance(self, a: Latents, b: Latents) -> Scores:
         """Geodesic distance of the rows, (N,)."""
 
+    def to_tangent(self, base: Float[Tensor, "1 D"], points: Latents) -> Latents:
+        """Points (N, D) as seen from a base point: vectors (N, D) in their directions, as long as they are far away.
+
+        What is linear, such as a Gaussian process, can be done there and brought back by `from_tangent`.
+        """
+        return points - base
+
+    def from_tangent(self, base: Float[Tensor, "1 D"], vectors: Latents) -> Latents:
+        """The points (N, D) that `to_tangent` sees as these vectors."""
+        return base + vectors
+
 
 def _column(t: float | Tensor, like: Latents) -> Tensor:
     share = torch.as_tensor(t, dtype=like.dtype, device=like.device)
@@ -102,6 +119,8 @@ class _Vectors(AbstractLatentSpace):
 class Gaussian(_Vectors):
     """R^D with the standard normal prior, straight lines and Euclidean distance."""
 
+    prior_law = "normal"
+
     @override
     def from_normal(self, normal: Latents) -> Latents:
         return normal
@@ -121,6 +140,8 @@ class Gaussian(_Vectors):
 
 class Hypersphere(_Vectors):
     """The unit sphere in R^D with the uniform prior, great circles and the angle (radians) as distance."""
+
+    prior_law = "sphere"
 
     @override
     def from_normal(self, normal: Latents) -> Latents:
@@ -150,6 +171,28 @@ class Hypersphere(_Vectors):
         difference = torch.linalg.vector_norm(a - b, dim=1)
         total = torch.linalg.vector_norm(a + b, dim=1)
         return 2.0 * torch.atan2(difference, total)
+
+    @override
+    def to_tangent(self, base: Float[Tensor, "1 D"], points: Latents) -> Latents:
+        """The sphere's logarithm: vectors at right angles to the base, as long as the angle to the point.
+
+        Raises:
+            ValueError: if the base is no point of the sphere, as the mean of opposite ones is not.
+        """
+        if (_length(base) - 1.0).abs().max() > 1e-3:
+            raise ValueError(
+                f"a tangent touches the sphere at a point of length 1, got one of length {_length(base).item():.3g}"
+            )
+        seen_from = base.expand_as(points)
+        angle = self.distance(seen_from, points).unsqueeze(1)
+        return angle * _tangent(seen_from, points, angle)
+
+    @override
+    def from_tangent(self, base: Float[Tensor, "1 D"], vectors: Latents) -> Latents:
+        """The sphere's exponential; of vectors that lean towards the base, the part at right angles to it counts."""
+        flat = vectors - (vectors * base).sum(1, keepdim=True) * base
+        angle = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+        return base * torch.cos(angle) + flat * torch.sinc(angle / torch.pi)
 
     @override
     def prior_energy(self, latents: Latents) -> Scores:
@@ -363,6 +406,14 @@ class PerLayer(AbstractLatentSpace):
         return self.space.interpolate(self._rows(a), self._rows(b), share).reshape(a.shape)
 
     @override
+    def to_tangent(self, base: Float[Tensor, "1 LD"], points: Latents) -> Latents:
+        return self._by_layer(self.space.to_tangent, base, points)
+
+    @override
+    def from_tangent(self, base: Float[Tensor, "1 LD"], vectors: Latents) -> Latents:
+        return self._by_layer(self.space.from_tangent, base, vectors)
+
+    @override
     def distance(self, a: Latents, b: Latents) -> Scores:
         of_layers = self.space.distance(self._rows(a), self._rows(b))
         return torch.linalg.vector_norm(of_layers.view(-1, self.num_layers), dim=1)
@@ -371,6 +422,12 @@ class PerLayer(AbstractLatentSpace):
     def prior_energy(self, latents: Latents) -> Scores:
         """The mean over layers."""
         return self.space.prior_energy(self._rows(latents)).view(-1, self.num_layers).mean(1)
+
+    def _by_layer(self, move: Callable[[Tensor, Tensor], Tensor], base: Tensor, rows: Latents) -> Latents:
+        """What `to_tangent` and `from_tangent` of the space make of each layer, side by side."""
+        width = self.space.dim
+        layers = zip(base.split(width, 1), rows.split(width, 1), strict=True)
+        return torch.cat([move(at, layer) for at, layer in layers], dim=1)
 
     def _rows(self, latents: Latents) -> Float[Tensor, "NL E"]:
         return latents.reshape(-1, self.space.dim)

@@ -13,6 +13,7 @@ from latent_lab.latent.interfaces import AbstractDecoder
 from latent_lab.latent.layer_noise import IndexedNoise
 from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval
 from latent_lab.metrics.functional.path_length import (
+    NOISE_BATCH,
     LayerNoise,
     PathNoise,
     PathRecipe,
@@ -32,8 +33,9 @@ class PathLength(IndexedMetric):
         epsilon: length of a step.
         crop: whether only the middle of the face is compared.
         noise: what the decoder's layers add, always the same at both ends of a step: stored (the decoder's own, the
-            same for all pictures), pair (each pair's own) or batch (as published, drawn for each batch by the index of
-            its first pair; the number then depends on the batches, as far as that noise goes).
+            same for all pictures), pair (each pair's own) or batch (as published, shared by the pairs of a batch; here
+            by every `NOISE_BATCH` pairs of consecutive indices, so that the number depends neither on how many are
+            decoded at a time nor on the number of processes).
         seed: of the noise.
     """
 
@@ -91,9 +93,10 @@ class PathLength(IndexedMetric):
     def _drawn(self, index: Indices, device: torch.device) -> LayerNoise | None:
         if self.noise == "stored" or len(index) == 0:
             return None
-        places = index.tolist() if self.noise == "pair" else [int(index[0])]
-        drawn = IndexedNoise(self.seed, f"path length/{self.noise}", places, device)
-        return functools.partial(_rows, drawn, len(places))
+        sharing = index if self.noise == "pair" else index.div(NOISE_BATCH, rounding_mode="floor")
+        places, rows = sharing.unique(return_inverse=True)
+        drawn = IndexedNoise(self.seed, f"path length/{self.noise}", places.tolist(), device)
+        return functools.partial(_rows, drawn, len(places), rows.to(device))
 
     def compute(self) -> Scalar:
         """Mean between the 1st and the 99th percentile, float64.
@@ -109,6 +112,6 @@ class PathLength(IndexedMetric):
             return path_length_interval(self.table("lengths"), level=level, num_resamples=num_resamples, seed=seed)
 
 
-def _rows(noise: IndexedNoise, count: int, shape: torch.Size) -> Tensor:
-    """Noise of a shape with another number of rows."""
-    return noise(torch.Size((count, *shape[1:])))
+def _rows(noise: IndexedNoise, count: int, rows: Tensor, shape: torch.Size) -> Tensor:
+    """Noise of a shape, of which there are only so many different rows."""
+    return noise(torch.Size((count, *shape[1:])))[rows]

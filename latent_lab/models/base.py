@@ -63,12 +63,16 @@ def deviation_over_batch(images: Images) -> Scalar:
 class LatentModel(LightningModule, ABC):
     """Base of all models. Subclasses are final; what they share beyond this are functions.
 
-    A subclass calls `record_recipe(locals())` first thing in its constructor, implements the latent protocol's members,
-    `configure_optimizers` and `training_step`, which ends with `count_images` and returns the step's statistics.
+    A subclass calls `record_recipe(locals())` first thing in its constructor, implements an interface of the latent
+    protocol (a decoder's with its latent space, or a translator's, which has none), `configure_optimizers` and
+    `training_step`, which ends with `count_images` and returns the step's statistics.
 
     Args:
         schedule: what varies with the number of images seen.
         seed: of everything random in the model.
+
+    Raises:
+        ValueError: if a batch of the schedule is too small for the model's objective.
     """
 
     progress_names: tuple[str, ...] = ()
@@ -79,11 +83,19 @@ class LatentModel(LightningModule, ABC):
     """Submodules that neither `decode` nor `encode` uses in evaluation mode."""
     channels: int = 3
     """Of the images that the model takes and makes: 3 for colour, 1 for grey."""
+    smallest_batch: int = 2
+    """Images that a step needs over all devices: most objectives compare statistics over the batch."""
 
     _images_seen: Tensor
 
     def __init__(self, schedule: GrowthSchedule, seed: int) -> None:
         super().__init__()
+        for row, stage in enumerate(schedule.stages):
+            if stage.batch_size < self.smallest_batch:
+                raise ValueError(
+                    f"schedule.stages.{row}: batch_size must be at least {self.smallest_batch} for "
+                    f"{type(self).__name__}, got {stage.batch_size}: its objective compares statistics over the batch"
+                )
         # Several optimisers take turns within one batch.
         self.automatic_optimization = False
         self.schedule = schedule

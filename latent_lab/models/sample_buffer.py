@@ -51,7 +51,8 @@ class SampleBuffer:
                 self.images.append(image.clone())
                 returned.append(image)
             elif swaps:
-                returned.append(self.images[place])
+                # After a resume the buffer comes from a file, on the CPU.
+                returned.append(self.images[place].to(image))
                 self.images[place] = image.clone()
             else:
                 returned.append(image)

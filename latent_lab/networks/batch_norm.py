@@ -60,10 +60,44 @@ class GlobalBatchNorm(nn.Module):
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
             unbiased = variance * (count / (count - 1))
             self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
-        # F.batch_norm takes no moments that carry gradient, so this is its formula.
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        shape = (1, -1) + (1,) * (inputs.ndim - 2)
-        return ((wide - mean.reshape(shape)) * scale.reshape(shape) + self.bias.reshape(shape)).to(inputs)
+        return _scaled(wide, mean, variance + self.eps, self.weight, self.bias).to(inputs)
+
+
+class BatchStatisticsNorm(nn.Module):
+    """Batch normalisation that never leaves training mode: it always takes the statistics of the batch at hand.
+
+    What it makes of an image depends on the others in the batch, unless the batch has one image; there it is instance
+    normalisation. While several processes train, the batch is that of all of them; in evaluation, each one's own.
+
+    Args:
+        features: size of dimension 1.
+        eps: added to the variance.
+    """
+
+    def __init__(self, features: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalised inputs (N, C) or (N, C, H, W), same shape and type.
+
+        Raises:
+            ValueError: if there is only one value for each feature: its variance would be 0.
+        """
+        if not (self.training and distributed.is_distributed()):
+            return F.batch_norm(inputs, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        wide = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
+        mean, variance, _ = _moments_over_ranks(wide)
+        return _scaled(wide, mean, variance + self.eps, self.weight, self.bias).to(inputs)
+
+
+def _scaled(inputs: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """F.batch_norm's formula, which itself takes no moments that carry gradient."""
+    scale = weight * torch.rsqrt(variance)
+    shape = (1, -1) + (1,) * (inputs.ndim - 2)
+    return (inputs - mean.reshape(shape)) * scale.reshape(shape) + bias.reshape(shape)
 
 
 def _moments_over_ranks(inputs: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -48,8 +48,11 @@ BOXES: Mapping[str, Box] = {
     "celeba": (32.8 / 178, 55.6 / 178, 146.8 / 178, 169.6 / 178),
     "celeba_narrow": (7.8 / 128, 30.6 / 128, 121.8 / 128, 144.6 / 128),
     "ffhq": (19.0 / 128, 31.7 / 128, 110.3 / 128, 123.1 / 128),
+    # Cut by dlib itself.
+    "utkface": (0.0, 0.0, 1.0, 1.0),
 }
-"""The chip in images framed as CelebA's centred square, its narrow crop of the latent-space study, and FFHQ."""
+"""The chip in images framed as CelebA's centred square, its narrow crop of the latent-space study, FFHQ, and UTKFace's
+aligned and cropped faces."""
 
 SAME_PERSON = 0.6
 """Euclidean distance below which dlib takes two pictures for the same person."""

@@ -34,6 +34,7 @@ from latent_lab.networks.own_network import OwnExtractor
 from latent_lab.networks.pretrained import (
     PublishedWeights,
     find_weights,
+    last_line,
     obtain_weights,
     sha256_of,
     undisturbed_randomness,
@@ -61,6 +62,8 @@ EFFICIENTNET_LITE0 = PublishedWeights(
 )
 EXTRACTORS = ("inception", "vgg16", "efflite0", "dlib_identity", "dlib_age", "random")
 """Names that `find_extractor` knows, besides "auto" and dotted paths of a user's own networks."""
+SEEING_FACES = ("dlib_identity", "dlib_age")
+"""Those of them that need to know where the face is, their option `box`."""
 _RANDOM_SEED = 20150105
 # Mean and deviation of ImageNet's colours in [0, 1].
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -354,8 +357,7 @@ def _loaded(
             return build(load_file(path))
         return build(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        reason = str(error).splitlines()[-1].strip() if str(error) else "no message"
-        sentence = f"{path} does not hold {published.title} ({type(error).__name__}: {reason})"
+        sentence = f"{path} does not hold {published.title} ({type(error).__name__}: {last_line(error)})"
         raise ValueError(f"{sentence}; {remedy}" if remedy else sentence) from error
 
 
@@ -450,6 +452,7 @@ __all__ = [
     "PRECISIONS",
     "QUANTISATIONS",
     "RESIZE_PROTOCOLS",
+    "SEEING_FACES",
     "AbstractExtractor",
     "DlibAgeExtractor",
     "DlibIdentityExtractor",

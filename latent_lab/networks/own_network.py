@@ -40,9 +40,9 @@ class OwnExtractor(AbstractExtractor):
     def __init__(self, class_path: str, path: Path | None, viewing: Viewing) -> None:
         super().__init__(viewing)
         self.class_path = class_path
-        network = _built(class_path)
+        network = build_own(class_path)
         if path is not None:
-            _fill(network, path, class_path)
+            fill(network, path, class_path)
         self.network = network
         self.sha256 = sha256_of_weights(network)
         self.name = f"{class_path.rpartition('.')[2]}_{self.sha256[:8]}"
@@ -86,7 +86,15 @@ class OwnExtractor(AbstractExtractor):
         return {**super().describe(), "class_path": self.class_path}
 
 
-def _built(class_path: str) -> nn.Module:
+def build_own(class_path: str) -> nn.Module:
+    """A network of the user's, as its class or function makes it.
+
+    Args:
+        class_path: dotted path of an nn.Module class, or of a function that returns a module; called without arguments.
+
+    Raises:
+        ValueError: if it cannot be imported or called, or gives no module.
+    """
     module_name, _, attribute = class_path.rpartition(".")
     maker = getattr(_imported(module_name, class_path), attribute, None)
     if not callable(maker):
@@ -99,7 +107,7 @@ def _imported(module_name: str, class_path: str) -> Any:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"the extractor {class_path} cannot be imported ({error}): its folder must be on the Python path, as with "
+            f"{class_path} cannot be imported ({error}): its folder must be on the Python path, as with "
             "PYTHONPATH=. latent-lab ..."
         ) from error
     except Exception as error:
@@ -120,7 +128,12 @@ def _called(maker: Callable[[], Any], class_path: str) -> nn.Module:
     return network
 
 
-def _fill(network: nn.Module, path: Path, class_path: str) -> None:
+def fill(network: nn.Module, path: Path, class_path: str) -> None:
+    """Takes a network's weights from a file with its state dict (.safetensors, or what `torch.save` wrote).
+
+    Raises:
+        ValueError: if they are not its weights.
+    """
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -143,4 +156,4 @@ def _fill(network: nn.Module, path: Path, class_path: str) -> None:
         ) from error
 
 
-__all__ = ["OwnExtractor"]
+__all__ = ["OwnExtractor", "build_own", "fill"]

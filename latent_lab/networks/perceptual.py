@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from latent_lab import images as conversions
@@ -26,6 +27,7 @@ from latent_lab.networks.pretrained import (
     PublishedWeights,
     as_rgb,
     find_weights,
+    last_line,
     obtain_weights,
     sha256_of,
     undisturbed_randomness,
@@ -150,19 +152,25 @@ class LPIPS(AbstractPerceptualDistance):
             warnings.simplefilter("ignore")  # torchvision's note that `pretrained` has another spelling now
             network = lpips.LPIPS(net=net, version="0.1", pretrained=False, pnet_rand=True, verbose=False)
         network.load_state_dict(torch.load(heads, map_location="cpu", weights_only=True), strict=False)
-        self._load_trunk(network.net, torch.load(path, map_location="cpu", weights_only=True), path, published.title)
+        self._load_trunk(network.net, path, published.title)
         self.network = network
         self.freeze()
 
     @staticmethod
-    def _load_trunk(trunk: nn.Module, weights: dict[str, Tensor], path: Path, title: str) -> None:
+    def _load_trunk(trunk: nn.Module, path: Path, title: str) -> None:
         """Torchvision calls a layer `features.3.weight`; the package cuts the trunk into slices: `slice2.3.weight`."""
         renamed = {name: f"features.{name.split('.', 1)[1]}" for name in trunk.state_dict()}
-        if missing := sorted(set(renamed.values()) - set(weights)):
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+            missing = sorted(set(renamed.values()) - set(weights))
+            if not missing:
+                trunk.load_state_dict({name: weights[published] for name, published in renamed.items()})
+        except Exception as error:
+            raise ValueError(f"{path} does not hold {title} ({type(error).__name__}): {last_line(error)}") from error
+        if missing:
             raise ValueError(
                 f"{path} does not hold {title}: {missing[0]} and {len(missing) - 1} more tensors are missing"
             )
-        trunk.load_state_dict({name: weights[published] for name, published in renamed.items()})
 
     def compare(self, a: Images, b: Images) -> Scores:
         """The package's forward pass."""
@@ -205,8 +213,8 @@ class ShiftTolerantLPIPS(AbstractPerceptualDistance):
         self.register_buffer("blur", torch.outer(binomial, binomial)[None, None], persistent=False)
         try:
             self.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-        except RuntimeError as error:
-            raise ValueError(f"{path} does not hold {ST_LPIPS_ALEX.title}: {str(error).splitlines()[-1]}") from error
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{path} does not hold {ST_LPIPS_ALEX.title}: {last_line(error)}") from error
         self.freeze()
 
     def _halve_blurred(self, x: Tensor) -> Tensor:

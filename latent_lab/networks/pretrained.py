@@ -120,6 +120,12 @@ def obtain_weights(weights: PublishedWeights, path: str | Path | None = None, *,
     raise ValueError(f"{weights.title} {reason}: {place}{origin} or give the file's path")
 
 
+def last_line(error: Exception) -> str:
+    """Of an error's message, which is where torch says what it is about."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else "no message"
+
+
 @contextmanager
 def undisturbed_randomness() -> Iterator[None]:
     """Puts torch's global random state back afterwards, from which building a network draws initial weights."""

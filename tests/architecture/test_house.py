@@ -82,7 +82,7 @@ def test_interfaces_hold_no_state():
 def test_a_models_story_has_one_stem_in_every_layer():
     for stem in {model.__module__.rpartition(".")[2] for model in MODELS.values()}:
         assert (PACKAGE / "networks" / f"{stem}.py").is_file()
-        assert list((PACKAGE.parent / "configs").glob(f"*{stem}*_synthetic.yaml"))
+        assert list((PACKAGE.parent / "configs").glob(f"*{stem}*_synthetic*.yaml"))
 
 
 def test_importing_the_package_and_its_command_line_loads_no_torch():

@@ -12,7 +12,9 @@ import yaml
 from PIL import Image
 
 from latent_lab.cli import main, recipes
+from latent_lab.cli.chaining import chain_options
 from latent_lab.cli.configuration import read_configuration
+from latent_lab.data import OrderedDomains
 from latent_lab.growth import GrowthSchedule, Stage
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import read_checkpoint
@@ -20,7 +22,7 @@ from latent_lab.models.loading import read_checkpoint
 CONFIGS = Path(__file__).parents[2] / "configs"
 COMPLETE = sorted(CONFIGS.glob("*.yaml"))
 PIECES = sorted(path for path in CONFIGS.glob("*/*.yaml"))
-LAPTOP = [path for path in COMPLETE if path.stem.endswith(("_synthetic", "_folder"))]
+LAPTOP = [path for path in COMPLETE if path.stem.endswith(("_synthetic", "_folder", "_views"))]
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,20 @@ def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise = np.random.default_rng(0)
     for number in range(40):
         Image.fromarray(noise.integers(0, 255, (40, 36, 3), dtype=np.uint8)).save(folder / f"{number:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def turntable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five objects from ten sides."""
+    folder = tmp_path_factory.mktemp("turntable")
+    noise = np.random.default_rng(0)
+    rows = ["file,object,azimuth_deg"]
+    for one in range(5):
+        for side in range(10):
+            Image.fromarray(noise.integers(0, 255, (32, 32), dtype=np.uint8)).save(folder / f"{one}_{side}.png")
+            rows.append(f"{one}_{side}.png,{one},{36 * side}")
+    (folder / "poses.csv").write_text("\n".join(rows))
     return folder
 
 
@@ -91,6 +107,15 @@ def test_an_absent_decoder_is_explained_in_one_sentence(path: Path, capsys: pyte
     assert f"no checkpoint at runs/{decoder}/checkpoints/last.ckpt" in error
 
 
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("chain_*.yaml")), ids=lambda path: path.stem)
+def test_a_chains_section_goes_with_its_domains_and_its_schedule(path: Path):
+    whole = recipes.compose([read_configuration(path)])
+    options, data = chain_options(whole), recipes.build_data(whole)
+    assert isinstance(data, OrderedDomains)
+    assert tuple(options.domains) == data.domain_names
+    assert {row.resolution for row in options.reuse} == {data.resolution}
+
+
 @pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.stem)
 def test_its_header_states_published_value_our_value_and_protocol(path: Path):
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
@@ -116,13 +141,20 @@ def test_a_piece_goes_with_a_complete_configuration(piece: Path):
 
 @pytest.mark.parametrize("path", LAPTOP, ids=lambda path: path.stem)
 def test_it_runs_three_steps_checkpoints_and_resumes(
-    path: Path, folder_of_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    path: Path, folder_of_images: Path, turntable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     provide_decoder(path)
     batch = schedule_of(path).stages[0].batch_size
-    small = ["--data.num_images", "64", "--data.num_val", "8", "--data.num_test", "8"]
+    # Domains hold the data set that they are made of.
+    where = "data.images.init_args" if path.stem.startswith(("translator_", "chain_")) else "data"
+    small = [f"--{where}.num_images", "64", f"--{where}.num_val", "8", f"--{where}.num_test", "8"]
     folder = ["--data.root", str(folder_of_images), "--data.holdout", "8"]
     data = folder if path.stem.endswith("_folder") else small
+    if path.stem.endswith("_views"):
+        few = ["--data.num_objects", "8", "--data.num_views", "8"]
+        data = few if path.stem.endswith("_synthetic_views") else ["--data.root", str(turntable)]
+    if path.stem.startswith("view_synthesis_"):
+        data = ["--data.num_frames", "6", "--data.num_runs", "12", "--data.num_test_runs", "1"]
     for steps, resume in ((3, "no"), (5, "auto")):
         words = ["fit", "--config", path.name, "--max-kimg", str(steps * batch / 1000), "--resume", resume, *data]
         assert main(words) == 0, capsys.readouterr().err

@@ -15,6 +15,7 @@ from latent_lab.latent.interfaces import (
     AbstractDecoder,
     AbstractLayeredDecoder,
     AbstractStochasticEncoder,
+    AbstractTranslator,
 )
 from latent_lab.models import MODELS as REGISTERED
 from latent_lab.models.base import CHECKPOINT_KEY
@@ -23,9 +24,12 @@ from tests.contract.recipes import CLASS_OF, MODELS, build_model, train
 
 TOTAL = 320  # images of the tiny schedules
 CLASSES = {name: REGISTERED[CLASS_OF.get(name, name)] for name in MODELS}
+DECODERS = sorted(name for name, model in CLASSES.items() if issubclass(model, AbstractDecoder))
+TRANSLATORS = sorted(name for name, model in CLASSES.items() if issubclass(model, AbstractTranslator))
 AUTOENCODERS = sorted(name for name, model in CLASSES.items() if issubclass(model, AbstractAutoencoder))
 LAYERED = sorted(name for name, model in CLASSES.items() if issubclass(model, AbstractLayeredDecoder))
 WITH_A_BUFFER = sorted(name for name, options in MODELS.items() if "sample_buffer" in options)
+WITH_POOLS = sorted(name for name, options in MODELS.items() if "pool_size" in options)
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -60,12 +64,50 @@ def test_every_registered_model_has_a_recipe_here():
     assert set(REGISTERED) == {CLASS_OF.get(name, name) for name in MODELS}
 
 
-def test_decode_gives_float_images_of_the_stated_resolution(name: str):
-    model = build_model(name).eval()
-    assert isinstance(model, AbstractDecoder)
+def test_every_model_is_a_decoder_or_a_translator():
+    assert sorted([*DECODERS, *TRANSLATORS]) == sorted(MODELS)
+
+
+def outputs(model: Any, count: int = 3) -> torch.Tensor:
+    """Everything that a model makes in evaluation, of fixed inputs."""
+    rng = torch.Generator().manual_seed(0)
+    if isinstance(model, AbstractTranslator):
+        images = torch.rand(count, model.channels, model.resolution, model.resolution, generator=rng) * 2 - 1
+        there = model.translate(images, model.domains[0], model.domains[-1])
+        return torch.cat([there, model.translate(there, model.domains[-1], model.domains[0])])
+    images = model.decode(model.latent_space.sample(count, rng))
+    return torch.cat([images, model.reconstruct(images)]) if isinstance(model, AbstractAutoencoder) else images
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_decode_gives_float_images_of_the_stated_resolution(decoder: str):
+    model: Any = build_model(decoder).eval()
     images = model.decode(model.latent_space.sample(3, torch.Generator().manual_seed(0)))
     assert images.shape == (3, 3, model.resolution, model.resolution)
     assert images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("translator", TRANSLATORS)
+def test_translations_are_float_images_of_the_same_size(translator: str):
+    model: Any = build_model(translator).eval()
+    images = torch.rand(3, 3, model.resolution, model.resolution, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for source in model.domains:
+        for target in model.domains:
+            moved = model.translate(images, source, target)
+            assert moved.shape == images.shape
+            assert moved.dtype == torch.float32
+            assert torch.equal(moved, images) == (source == target)
+
+
+@pytest.mark.parametrize("translator", TRANSLATORS)
+def test_a_translation_over_several_domains_passes_each_of_them(translator: str):
+    model: Any = build_model(translator).eval()
+    images = torch.rand(3, 3, model.resolution, model.resolution, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    first, *others = model.domains
+    moved = images
+    for before, after in zip(model.domains, others, strict=False):
+        moved = model.translate(moved, before, after)
+    assert torch.equal(moved, model.translate(images, first, others[-1]))
 
 
 @pytest.mark.parametrize("layered", LAYERED)
@@ -120,13 +162,8 @@ def test_a_posterior_has_its_mean_where_encode_says(autoencoder: str):
 def test_evaluation_changes_nothing(name: str):
     model: Any = build_model(name).eval()
     before = copy.deepcopy(model.state_dict())
-    latents = model.latent_space.sample(3, torch.Generator().manual_seed(0))
-
-    def see() -> torch.Tensor:
-        return model.reconstruct(model.decode(latents)) if name in AUTOENCODERS else model.decode(latents)
-
-    first = see()
-    assert torch.equal(see(), first)
+    first = outputs(model)
+    assert torch.equal(outputs(model), first)
     assert_equal(before, model.state_dict())
 
 
@@ -136,10 +173,7 @@ def test_what_is_for_training_only_is_not_used_in_evaluation(name: str):
     for part in model.training_only:
         for value in (*model.get_submodule(part).parameters(), *model.get_submodule(part).buffers()):
             value.data.fill_(torch.nan)
-    images = model.decode(model.latent_space.sample(2, torch.Generator().manual_seed(0)))
-    assert images.isfinite().all()
-    if name in AUTOENCODERS:
-        assert model.encode(images).isfinite().all()
+    assert outputs(model, 2).isfinite().all()
 
 
 def test_an_averaged_network_leaves_its_original_to_training(name: str):
@@ -179,6 +213,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 @pytest.mark.parametrize("buffered", WITH_A_BUFFER)
 def test_the_buffer_of_the_full_buffer_point_is_full(buffered: str, uninterrupted: dict[str, Path]):
     assert len(read_checkpoint(uninterrupted[buffered])[CHECKPOINT_KEY]["sample_buffer"]["images"]) == 16
+
+
+@pytest.mark.parametrize("pooled", WITH_POOLS)
+def test_the_pools_of_the_full_buffer_point_are_full(pooled: str, uninterrupted: dict[str, Path]):
+    pools = read_checkpoint(uninterrupted[pooled])[CHECKPOINT_KEY]["image_pools"]
+    assert pools
+    assert all(len(images) == 16 for images in pools.values())
 
 
 def test_records_of_a_resumed_run_equal_those_of_an_uninterrupted_one(

@@ -129,10 +129,10 @@ def test_rows_of_a_third_of_a_kimg_lose_no_image() -> None:
         ({"resolution": 12}, r"resolution must be 4 \* 2\^k pixels .*got 12: use 8 or 16"),
         ({"kimg": 0.0}, r"kimg must be positive, got 0"),
         ({"kimg": -1.0}, r"kimg must be positive, got -1"),
-        ({"batch_size": 1}, r"batch_size must be at least 2, got 1"),
+        ({"batch_size": 0}, r"batch_size must be at least 1, got 0"),
         ({"fade_kimg": -1.0}, r"fade_kimg must not be negative, got -1"),
         ({"learning_rate": 0.0}, r"learning_rate must be positive, got 0"),
-        ({"learning_rate_end": 0.0}, r"learning_rate_end must be positive or null \(constant\), got 0"),
+        ({"learning_rate_end": -1e-4}, r"learning_rate_end must not be negative \(null: constant\), got -0.0001"),
         ({"margin": 0.0}, r"margin must be positive or null \(no clamp\), got 0"),
     ],
 )

@@ -63,10 +63,19 @@ def check_codes(latents: Latents, purpose: str, least: int = 2) -> Latents:
     return latents.detach().double()
 
 
-def _eigen(standardised: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "D"], Float[Tensor, "D D"], int]:
-    """Eigenvalues (ascending) and eigenvectors of the population covariance, and how many are above rounding."""
-    values, vectors = torch.linalg.eigh(standardised.T @ standardised / len(standardised))
-    noise = torch.finfo(values.dtype).eps * max(standardised.shape) * values[-1].clamp_min(0.0)
+def _eigen(standardised: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "K"], Float[Tensor, "D K"], int]:
+    """Eigenvalues (ascending) and eigenvectors of the population covariance, and how many are above rounding.
+
+    They are K = min(N, D); with fewer rows than columns they come from the products of rows, whose eigenvalues other
+    than 0 are the same.
+    """
+    number, dim = standardised.shape
+    products = standardised.T @ standardised if number >= dim else standardised @ standardised.T
+    values, vectors = torch.linalg.eigh(products / number)
+    noise = torch.finfo(values.dtype).eps * max(number, dim) * values[-1].clamp_min(0.0)
+    if number < dim:
+        scale = (number * values.clamp_min(torch.finfo(values.dtype).tiny)).rsqrt()
+        vectors = standardised.T @ (vectors * torch.where(values > noise, scale, 0.0))
     return values, vectors, int((values > noise).sum())
 
 
@@ -109,7 +118,10 @@ def active_subspace(latents: Latents, *, collapsed_below: float = COLLAPSED_BELO
     if rank == 0:
         raise ValueError(f"all {len(rows)} codes are equal: the latent space has collapsed")
     centred = rows - rows.mean(0)
-    eigenvalues = torch.linalg.eigvalsh(centred.T @ centred / (len(rows) - 1)).flip(0).clamp_min(0.0)
+    wide = len(rows) < rows.shape[1]
+    products = centred @ centred.T if wide else centred.T @ centred
+    found = torch.linalg.eigvalsh(products / (len(rows) - 1)).flip(0).clamp_min(0.0)
+    eigenvalues = torch.cat([found, found.new_zeros(rows.shape[1] - len(found))])
     total = eigenvalues.sum()
     shares = eigenvalues / total
     return ActiveSubspace(

@@ -6,13 +6,21 @@ Functions take the indices that `neighbours.nearest` or `distinct_neighbours` re
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, mean_interval
+from latent_lab.metrics.functional.bootstrap import (
+    LEVEL,
+    NUM_RESAMPLES,
+    Interval,
+    interval_of,
+    mean_interval,
+    resample,
+)
 from latent_lab.metrics.functional.neighbours import Neighbours, nearest
 from latent_lab.types import Features, Scores
 
@@ -57,6 +65,17 @@ class AttributeRetention(NamedTuple):
     """The same for a random point instead of the neighbour."""
 
 
+class AgreementBeyondChance(NamedTuple):
+    """How much more often neighbours share binary labels than random points: (agreement - chance) / (1 - chance)."""
+
+    value: float
+    """Mean over queries of `of_queries`."""
+    of_labels: Float[Tensor, "A"]
+    """Of every label; NaN where all images are alike."""
+    of_queries: Scores
+    """(N,) mean over labels, for intervals; NaN where none is known."""
+
+
 class NeighbourOverlap(NamedTuple):
     """How many neighbours two spaces have in common."""
 
@@ -78,25 +97,30 @@ def _check_indices(indices: Tensor, num_points: int) -> None:
         )
 
 
-def distinct_neighbours(points: Features, k: int) -> Neighbours:
-    """The k nearest neighbours of every point within its set, itself and its exact copies left out.
+def distinct_neighbours(points: Features, k: int, *, queries: Float[Tensor, "_ _"] | None = None) -> Neighbours:
+    """The k nearest neighbours of every query among the points, its exact copies left out.
 
     Args:
-        points: (N, F).
+        points: (M, F).
         k: neighbours of each, each at a distance above 0.
+        queries: (N, F); the points themselves by default, of which none is its own neighbour.
 
     Raises:
-        ValueError: if points are not finite, or some have fewer than k others that differ from them.
+        ValueError: if vectors are not finite, or some have fewer than k points that differ from them.
     """
     if len(points) == 0:
         raise ValueError("neighbours need points, got none")
-    copies = int(torch.unique(points, dim=0, return_counts=True)[1].max()) - 1
-    if k + copies > len(points) - 1:
+    # Of a query that is one of the points, its place in the count of copies is its own.
+    copies = int(torch.unique(points, dim=0, return_counts=True)[1].max())
+    if k + copies > len(points):
         raise ValueError(
-            f"some of {len(points)} points have {len(points) - 1 - copies} others that differ from them, and not "
+            f"some of {len(points)} points have {len(points) - copies} others that differ from them, and not "
             f"{k}: ask for fewer neighbours"
         )
-    found = nearest(points, points, k + copies, exclude_same=True)
+    if queries is None:
+        found = nearest(points, points, k + copies - 1, exclude_same=True)
+    else:
+        found = nearest(queries, points, k + copies)
     # Copies come first, at distance 0.
     first = (found.distances == 0).sum(1, keepdim=True) + torch.arange(k, device=points.device)
     return Neighbours(found.distances.gather(1, first), found.indices.gather(1, first))
@@ -178,6 +202,86 @@ def attribute_retention(
         agreement=equal.flatten(0, 1).nanmean(0),
         chance_agreement=query_rate * point_rate + (1 - query_rate) * (1 - point_rate),
     )
+
+
+def agreement_beyond_chance(
+    indices: NeighbourIndices, query_labels: Float[Tensor, "_ A"], point_labels: Float[Tensor, "_ _"] | None = None
+) -> AgreementBeyondChance:
+    """Agreement of binary labels of queries and their neighbours on a scale from 0 (random points) to 1 (all share).
+
+    Args:
+        indices: see `attribute_retention`.
+        query_labels: see `attribute_retention`.
+        point_labels: see `attribute_retention`.
+
+    Raises:
+        ValueError: see `attribute_retention`.
+    """
+    points = query_labels if point_labels is None else point_labels
+    chance = attribute_retention(indices, query_labels, points).chance_agreement
+    own, near = _presence(query_labels).unsqueeze(1), _presence(points)[indices]
+    equal = (own * near + (1 - own) * (1 - near)).nanmean(1)
+    beyond = torch.where(chance < 1, (equal - chance) / (1 - chance), float("nan"))
+    of_queries = beyond.nanmean(1)
+    return AgreementBeyondChance(of_queries.nanmean().item(), beyond.nanmean(0), of_queries)
+
+
+def binomial_hubness(num_queries: int, num_candidates: int, k: int) -> Hubness:
+    """The hubness of neighbours that are drawn at random: N_k is binomial, `num_queries` draws of chance k /
+    num_candidates.
+
+    Its statistics are those of the law, not of samples; `largest` is what one point in num_candidates exceeds.
+
+    Args:
+        num_queries: whose neighbours are searched.
+        num_candidates: points among which each has its neighbours.
+        k: neighbours of each.
+    """
+    law = torch.distributions.Binomial(num_queries, torch.tensor(k / num_candidates, dtype=torch.float64))
+    counts = torch.arange(num_queries + 1, dtype=torch.float64)
+    shares = law.log_prob(counts).exp()
+    mean, variance = law.mean.item(), law.variance.item()
+    hubs = counts >= 2.0 * mean
+    exceeded = shares.flip(0).cumsum(0).flip(0)
+    return Hubness(
+        skewness=(1 - 2 * k / num_candidates) / math.sqrt(variance) if variance > 0 else 0.0,
+        antihub_share=shares[0].item(),
+        hub_share=shares[hubs].sum().item(),
+        hub_occurrence=(shares * counts)[hubs].sum().item() / mean,
+        largest=int((exceeded >= 1 / num_candidates).sum()) - 1,
+        robin_hood=(shares * (counts - mean).abs()).sum().item() / (2.0 * mean),
+    )
+
+
+def hubness_interval(
+    indices: NeighbourIndices,
+    num_points: int,
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """An interval for every number of `hubness` but the largest, by name; queries are resampled, points are given.
+
+    Resampled occurrences vary more than those of the queries themselves, so intervals are centred where these are.
+
+    Args:
+        indices: (N, k) of the neighbours among the points.
+        num_points: M.
+        level: share of the resampled values inside.
+        num_resamples: number of resamples.
+        seed: of the resamples.
+    """
+    estimate = hubness(neighbour_occurrence(indices, num_points))
+    rows = (resample(len(indices), number, seed).to(indices.device) for number in range(num_resamples))
+    values = [hubness(neighbour_occurrence(indices[some], num_points)) for some in rows]
+    columns = dict(zip(Hubness._fields, torch.tensor(values, dtype=torch.float64).unbind(1), strict=True))
+    del columns["largest"]
+    lowest = {name: None if name == "skewness" else 0.0 for name in columns}
+    return {
+        name: interval_of(column, estimate=getattr(estimate, name), level=level, lowest=lowest[name])
+        for name, column in columns.items()
+    }
 
 
 def _presence(labels: Tensor) -> Tensor:

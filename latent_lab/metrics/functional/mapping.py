@@ -56,7 +56,12 @@ class MappedImageErrors(NamedTuple):
         }
 
 
-def _unit_error(images: Images, others: OtherImages) -> Scores:
+def unit_error(images: Images, others: OtherImages) -> Scores:
+    """Mean squared errors (N,) of pairs of images in [-1, 1], in units of the [0, 1] range, float64.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
     if images.shape != others.shape:
         raise ValueError(
             f"images of one size are compared, got {tuple(images.shape)} and {tuple(others.shape)}: crop and resize "
@@ -81,11 +86,11 @@ def mapped_image_errors(
         ValueError: if shapes differ.
     """
     return MappedImageErrors(
-        source_reconstruction=_unit_error(images, source_reconstructions),
-        target_reconstruction=_unit_error(images, target_reconstructions),
-        mapped_to_original=_unit_error(images, mapped),
-        mapped_to_ideal=_unit_error(target_reconstructions, mapped),
-        mapped_to_source=_unit_error(source_reconstructions, mapped),
+        source_reconstruction=unit_error(images, source_reconstructions),
+        target_reconstruction=unit_error(images, target_reconstructions),
+        mapped_to_original=unit_error(images, mapped),
+        mapped_to_ideal=unit_error(target_reconstructions, mapped),
+        mapped_to_source=unit_error(source_reconstructions, mapped),
     )
 
 
@@ -171,16 +176,53 @@ def explained_variance_interval(
         ValueError: as `explained_variance`.
     """
     estimate = explained_variance(targets, estimates).pooled
+    errors = latent_errors(targets, estimates).detach().cpu() * targets.shape[1]
+    counts, total = _resampled_deviations(targets, num_resamples, seed)
+    return interval_of(1.0 - counts @ errors / total, estimate=estimate, level=level)
+
+
+def explained_gain_interval(
+    targets: Latents,
+    estimates: Float[Tensor, "M E"],
+    others: Float[Tensor, "P F"],
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, Interval]:
+    """By how much the pooled R^2 of some estimates is above that of others, and the interval of this difference.
+
+    Both are resampled together, so that what is hard to predict for either does not count.
+
+    Args:
+        targets: (N, D).
+        estimates: (N, D).
+        others: (N, D).
+        level: share of the resampled values inside.
+        num_resamples: number of resamples.
+        seed: of the resamples.
+
+    Raises:
+        ValueError: as `explained_variance`.
+    """
+    gain = explained_variance(targets, estimates).pooled - explained_variance(targets, others).pooled
+    saved = (latent_errors(targets, others) - latent_errors(targets, estimates)).detach().cpu() * targets.shape[1]
+    counts, total = _resampled_deviations(targets, num_resamples, seed)
+    return gain, interval_of(counts @ saved / total, estimate=gain, level=level)
+
+
+def _resampled_deviations(
+    targets: Latents, num_resamples: int, seed: int
+) -> tuple[Float[Tensor, "R N"], Float[Tensor, "R"]]:
+    """How often each row is in each resample, and each resample's sum of squared deviations from its mean."""
     truth = targets.detach().double().cpu()
     # Resamples are counts of rows: deviations come from weighted sums, without a copy of the codes for each.
     truth = truth - truth.mean(0)
     count = len(truth)
-    errors = latent_errors(targets, estimates).detach().cpu() * truth.shape[1]
     counts = torch.stack(
         [torch.bincount(resample(count, number, seed), minlength=count) for number in range(num_resamples)]
     ).double()
-    total = counts @ truth.square().sum(1) - (counts @ truth).square().sum(1) / count
-    return interval_of(1.0 - counts @ errors / total, estimate=estimate, level=level)
+    return counts, counts @ truth.square().sum(1) - (counts @ truth).square().sum(1) / count
 
 
 # What no map at all would give
@@ -220,7 +262,7 @@ def mean_image_errors(images: Images, mean: Float[Tensor, "C H W"] | None = None
         ValueError: if shapes differ.
     """
     centre = images.double().mean(0) if mean is None else mean.double()
-    return _unit_error(images, centre.expand(len(images), *centre.shape))
+    return unit_error(images, centre.expand(len(images), *centre.shape))
 
 
 def random_pair_error(images: Images) -> float:

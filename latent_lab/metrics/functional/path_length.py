@@ -39,6 +39,8 @@ PathSampling = Literal["full", "end"]
 PathNoise = Literal["stored", "pair", "batch"]
 """What layers add: the decoder's own noise, the same for all pictures; noise of each pair's own; or, as published,
 noise that is drawn for each batch and shared by all its pairs."""
+NOISE_BATCH = 16
+"""Consecutive pairs that share noise of the kind "batch": as many as StyleGAN's program takes at a time."""
 
 LayerNoise: TypeAlias = Callable[[torch.Size], Tensor]
 
@@ -112,7 +114,7 @@ class PathRecipe:
             "epsilon": self.epsilon,
             "sampling": self.sampling,
             "crop": self.crop,
-            "noise": self.noise,
+            "noise": f"shared by {NOISE_BATCH} pairs" if self.noise == "batch" else self.noise,
             "clamped": self.clamp,
             "trimmed": "1st to 99th percentile",
             "reduced": f"above {LARGEST_COMPARED} px by means of blocks",

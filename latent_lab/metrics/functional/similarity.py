@@ -9,6 +9,7 @@ codes of few samples: `permutation_test` says what chance alone gives. Reviews: 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from latent_lab.distributed import IndexedRandom
 from latent_lab.latent.maps import RESOLVED, LinearMap
-from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, interval_of
+from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, interval_of, resample
 from latent_lab.metrics.functional.hubness import neighbour_overlap
 from latent_lab.metrics.functional.neighbours import nearest
 from latent_lab.metrics.functional.significance import MonteCarloTest, monte_carlo_test
@@ -199,22 +200,27 @@ def _squared_distances(centred: Tensor) -> Tensor:
     return table.fill_diagonal_(0.0)
 
 
+def _above_diagonal(table: Tensor) -> Tensor:
+    """Entries of a square table above its diagonal, row by row."""
+    return table[torch.ones_like(table, dtype=torch.bool).triu_(1)]
+
+
 def _rbf_gram(vectors: Tensor, name: str, bandwidth: float, count_diagonal: bool) -> Tensor:
-    """Gram matrix of a Gaussian kernel, doubly centred."""
+    """Gram matrix of a Gaussian kernel, doubly centred, of norm 1."""
     _check_table(vectors)
     squared = _squared_distances(_centred(vectors, name))
-    rows, columns = torch.triu_indices(squared.shape[0], squared.shape[1], offset=1).to(squared.device)
-    median = (squared.flatten() if count_diagonal else squared[rows, columns]).median()
+    median = (squared.flatten() if count_diagonal else _above_diagonal(squared)).median()
     if median == 0:
         raise ValueError(f"more than half of the pairs of rows of {name} are equal: there is no bandwidth for them")
     gram = torch.exp(squared / (-2.0 * bandwidth**2 * median))
     mean = gram.mean(0)
-    return gram - mean - mean[:, None] + mean.mean()
+    gram = gram - mean - mean[:, None] + mean.mean()
+    return gram / gram.norm()
 
 
 def _aligned(a: Tensor, b: Tensor) -> float:
-    """Cosine of two matrices."""
-    return ((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt()).item()
+    """Cosine of two matrices of norm 1."""
+    return torch.dot(a.flatten(), b.flatten()).item()
 
 
 def rbf_cka(x: Features, y: OtherFeatures, *, bandwidth: float = 1.0, count_diagonal: bool = False) -> float:
@@ -467,15 +473,17 @@ def _relabelled(neighbours: Tensor, order: Tensor) -> Tensor:
 
 
 def _rank_table(vectors: Tensor, name: str) -> Tensor:
-    """Ranks of all distances, ties sharing their mean rank, minus the mean rank; symmetric with diagonal 0."""
+    """Ranks of all distances, ties sharing their mean rank, minus the mean rank; symmetric, diagonal 0, norm 1."""
     _check_table(vectors)
     squared = _squared_distances(_centred(vectors, name))
-    rows, columns = torch.triu_indices(squared.shape[0], squared.shape[1], offset=1).to(squared.device)
-    _, place, counts = torch.unique(squared[rows, columns], return_inverse=True, return_counts=True)
-    ranks = (counts.cumsum(0) - (counts - 1) / 2.0)[place].double()
+    ordered, order = _above_diagonal(squared).sort()
+    _, counts = torch.unique_consecutive(ordered, return_counts=True)
+    ranks = torch.empty_like(ordered)
+    ranks[order] = (counts.cumsum(0) - (counts - 1) / 2.0).double().repeat_interleave(counts)
     table = torch.zeros_like(squared)
-    table[rows, columns] = ranks - ranks.mean()
-    return table + table.T
+    table[torch.ones_like(table, dtype=torch.bool).triu_(1)] = ranks - ranks.mean()
+    table = table + table.T
+    return table / table.norm()
 
 
 def representational_similarity(x: Features, y: OtherFeatures) -> float:
@@ -510,7 +518,7 @@ def _anchored_in(order: Tensor, prepared: Tensor) -> Tensor:
 
 
 def _table_in(order: Tensor, prepared: Tensor) -> Tensor:
-    return prepared[order][:, order]
+    return prepared.index_select(0, order).index_select(1, order)
 
 
 def _neighbours_in(order: Tensor, prepared: Tensor) -> Tensor:
@@ -529,6 +537,10 @@ class Measure:
     """A prepared space with its samples in another order."""
     alternative: Literal["larger", "smaller"] = "larger"
     """Which values speak for similarity."""
+    symmetric: bool = True
+    """Whether the order of the two spaces does not matter."""
+    needs_more_samples: bool = False
+    """Whether there must be more samples than dimensions."""
 
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
@@ -540,7 +552,9 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             functools.partial(_rbf_gram, bandwidth=1.0, count_diagonal=False), _aligned, reorder=_table_in
         ),
         "cca": Measure(
-            lambda vectors, name: _columns(vectors, name).basis, lambda a, b: _correlations(a, b).mean().item()
+            lambda vectors, name: _columns(vectors, name).basis,
+            lambda a, b: _correlations(a, b).mean().item(),
+            needs_more_samples=True,
         ),
         "svcca": Measure(
             lambda vectors, name: _leading_basis(_centred(vectors, name), 0.99),
@@ -550,8 +564,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             _columns,
             lambda a, b: (_projection_weighted(a, b) + _projection_weighted(b, a)) / 2.0,
             reorder=_columns_in,
+            needs_more_samples=True,
         ),
-        "regression_share": Measure(_columns, _regression, reorder=_columns_in),
+        "regression_share": Measure(
+            _columns, _regression, reorder=_columns_in, symmetric=False, needs_more_samples=True
+        ),
         "procrustes": Measure(_unit, _disparity, alternative="smaller"),
         "shape_angle": Measure(_unit, _angle, alternative="smaller"),
         "relative": Measure(functools.partial(_anchored, num_anchors=128), _relative, reorder=_anchored_in),
@@ -579,9 +596,8 @@ def similarity(name: str, x: Features, y: OtherFeatures) -> float:
     Raises:
         ValueError: if there is no such measure; as the measure.
     """
-    measure = _measure(name)
-    _check_rows(x, y)
-    return measure.compare(measure.prepare(x, "x"), measure.prepare(y, "y"))
+    measure, (a, b) = _prepared(name, (x, y))
+    return measure.compare(a, b)
 
 
 def permutation_test(
@@ -602,16 +618,43 @@ def permutation_test(
     Raises:
         ValueError: as `similarity`; with fewer than two permutations.
     """
-    measure = _measure(name)
-    _check_rows(x, y)
-    a, b = measure.prepare(x, "x"), measure.prepare(y, "y")
+    return permutation_tests(name, (x, y), num_permutations=num_permutations, seed=seed)[0, 1]
+
+
+def permutation_tests(
+    name: str, spaces: Sequence[Tensor], *, num_permutations: int = 200, seed: int = 0
+) -> dict[tuple[int, int], MonteCarloTest]:
+    """`permutation_test` of every two of several spaces, with the work on each done once.
+
+    Args:
+        name: of the measure.
+        spaces: (N, D_i) codes of the same samples.
+        num_permutations: of the samples of the second of each two.
+        seed: of the permutations, the same for all.
+
+    Returns:
+        (i, j), i < j, to the test of spaces i and j.
+
+    Raises:
+        ValueError: as `permutation_test`.
+    """
+    measure, prepared = _prepared(name, spaces)
+    null: dict[tuple[int, int], list[float]] = {pair: [] for pair in itertools.combinations(range(len(spaces)), 2)}
     random = IndexedRandom(seed, "similarity/permutations")
-    null = []
     for number in range(num_permutations):
-        order = torch.randperm(len(x), generator=random.generator(number)).to(x.device)
-        null.append(measure.compare(a, measure.reorder(order, b)))
-    values = torch.tensor(null, dtype=torch.float64)
-    return monte_carlo_test(measure.compare(a, b), values, alternative=measure.alternative)
+        order = torch.randperm(len(spaces[0]), generator=random.generator(number)).to(spaces[0].device)
+        for second in range(1, len(spaces)):
+            shuffled = measure.reorder(order, prepared[second])
+            for first in range(second):
+                null[first, second].append(measure.compare(prepared[first], shuffled))
+    return {
+        (first, second): monte_carlo_test(
+            measure.compare(prepared[first], prepared[second]),
+            torch.tensor(values, dtype=torch.float64),
+            alternative=measure.alternative,
+        )
+        for (first, second), values in null.items()
+    }
 
 
 def similarity_interval(
@@ -640,13 +683,59 @@ def similarity_interval(
     Raises:
         ValueError: as `similarity`, of half the samples.
     """
-    estimate = similarity(name, x, y)
+    return similarity_intervals(name, (x, y), level=level, num_resamples=num_resamples, seed=seed)[0, 1]
+
+
+def similarity_intervals(
+    name: str,
+    spaces: Sequence[Tensor],
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> dict[tuple[int, int], Interval]:
+    """`similarity_interval` of every two of several spaces, with the work on each done once.
+
+    Args:
+        name: of the measure.
+        spaces: (N, D_i) codes of the same samples.
+        level: share of the values inside.
+        num_resamples: number of halves.
+        seed: of the halves, the same for all.
+
+    Returns:
+        (i, j), i < j, to the interval of spaces i and j.
+
+    Raises:
+        ValueError: as `similarity_interval`.
+    """
+    measure, prepared = _prepared(name, spaces)
+    pairs = list(itertools.combinations(range(len(spaces)), 2))
+    values: dict[tuple[int, int], list[float]] = {pair: [] for pair in pairs}
     random = IndexedRandom(seed, "similarity/halves")
-    values = []
+    count = len(spaces[0])
     for number in range(num_resamples):
-        half = torch.randperm(len(x), generator=random.generator(number))[: len(x) // 2].to(x.device)
-        values.append(similarity(name, x[half], y[half]))
-    return interval_of(torch.tensor(values, dtype=torch.float64), estimate=estimate, level=level)
+        half = torch.randperm(count, generator=random.generator(number))[: count // 2].to(spaces[0].device)
+        halves = _prepared(name, [codes[half] for codes in spaces])[1]
+        for first, second in pairs:
+            values[first, second].append(measure.compare(halves[first], halves[second]))
+    return {
+        (first, second): interval_of(
+            torch.tensor(values[first, second], dtype=torch.float64),
+            estimate=measure.compare(prepared[first], prepared[second]),
+            level=level,
+        )
+        for first, second in pairs
+    }
+
+
+def _prepared(name: str, spaces: Sequence[Tensor]) -> tuple[Measure, list[Any]]:
+    """A measure, and what it computes of each space."""
+    measure = _measure(name)
+    for other in spaces[1:]:
+        _check_rows(spaces[0], other)
+    names = ("x", "y") if len(spaces) == 2 else [f"space {number}" for number in range(1, len(spaces) + 1)]
+    return measure, [measure.prepare(codes, label) for codes, label in zip(spaces, names, strict=True)]
 
 
 # A common space
@@ -685,18 +774,23 @@ def consensus_space(spaces: Sequence[Tensor], *, max_iterations: int = 200, tole
         _check_rows(spaces[0], other)
     units = [_unit(codes, f"space {number}") for number, codes in enumerate(spaces, start=1)]
     width = max(codes.shape[1] for codes in units)
+    # X_i^T X_j are all that rounds need, whose cost does not depend on the number of samples then.
+    products = [[one.T @ other for other in units] for one in units]
     # The first of the widest spaces begins: its width is the consensus's.
-    mean = next(codes for codes in units if codes.shape[1] == width)
+    first = next(number for number, codes in enumerate(units) if codes.shape[1] == width)
+    onto = [row[first] for row in products]
     rotations: list[Tensor] = []
     last = float("inf")
     for iteration in range(1, max_iterations + 1):
-        rotations = [_rotation(codes, mean) for codes in units]
-        mean = torch.stack([codes @ turn for codes, turn in zip(units, rotations, strict=True)]).mean(0)
+        rotations = [_rotation(product) for product in onto]
+        onto = [_sum_of_products(row, rotations) / len(units) for row in products]
         # Codes have norm 1, so that the mean squared distance to their mean is 1 - |mean|^2.
-        spread = 1.0 - mean.square().sum().item()
+        size = sum((turn * product).sum() for turn, product in zip(rotations, onto, strict=True)) / len(units)
+        spread = 1.0 - float(size)
         if last - spread <= tolerance * max(last, tolerance) and iteration > 1:
             break
         last = spread
+    mean = _sum_of_products(units, rotations) / len(units)
     _, _, axes = torch.linalg.svd(mean, full_matrices=False)
     axes = _completed(axes, width)
     projected = mean @ axes.T
@@ -713,9 +807,69 @@ def consensus_space(spaces: Sequence[Tensor], *, max_iterations: int = 200, tole
     return Consensus(mean @ axes.T * size, tuple(maps), agreements, iteration)
 
 
-def _rotation(codes: Tensor, onto: Tensor) -> Tensor:
-    """(D, E) with orthonormal rows that turns codes (N, D) to (N, E), D at most E, as nearly as possible."""
-    left, _, right = torch.linalg.svd(codes.T @ onto, full_matrices=False)
+class ConsensusShares(NamedTuple):
+    """How much of spaces lies in what they have in common: squared cosines, (K,), float64, in [0, 1]."""
+
+    of_all: Float[Tensor, "K"]
+    """Of each space with the mean of all, itself included: about 1 / K for unrelated ones."""
+    of_others: Float[Tensor, "K"]
+    """With the mean of the others: about 0 for unrelated ones."""
+
+
+def consensus_shares(mapped: Sequence[Tensor]) -> ConsensusShares:
+    """Shares of each space's variance that their common space accounts for, with the best scale and nothing else.
+
+    Args:
+        mapped: (N, D) codes of the same samples by the maps of a `Consensus`; samples without part in its fit give
+            shares that hold for others.
+    """
+    centred = torch.stack([_centred(codes, f"space {number}") for number, codes in enumerate(mapped, start=1)])
+    total = centred.sum(0)
+
+    def share(one: Tensor, other: Tensor) -> Tensor:
+        return F.cosine_similarity(one.flatten(), other.flatten(), dim=0).clamp_min(0.0).square()
+
+    return ConsensusShares(
+        torch.stack([share(codes, total) for codes in centred]),
+        torch.stack([share(codes, total - codes) for codes in centred]),
+    )
+
+
+def consensus_shares_intervals(
+    mapped: Sequence[Tensor], *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> tuple[list[Interval], list[Interval]]:
+    """Intervals of both shares of each space, of all and of others, over other samples, the maps being what they are.
+
+    Args:
+        mapped: as `consensus_shares`.
+        level: share of the resampled values inside.
+        num_resamples: number of resamples.
+        seed: of the resamples.
+    """
+    estimate = consensus_shares(mapped)
+    drawn = []
+    for number in range(num_resamples):
+        rows = resample(len(mapped[0]), number, seed)
+        drawn.append(torch.stack(consensus_shares([codes[rows] for codes in mapped])))
+    values = torch.stack(drawn)
+
+    def intervals(which: int) -> list[Interval]:
+        return [
+            interval_of(values[:, which, space], estimate=value, level=level, lowest=0.0)
+            for space, value in enumerate(estimate[which].tolist())
+        ]
+
+    return intervals(0), intervals(1)
+
+
+def _sum_of_products(factors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """The matrix sum_i F_i O_i."""
+    return torch.stack([factor @ other for factor, other in zip(factors, others, strict=True)]).sum(0)
+
+
+def _rotation(product: Tensor) -> Tensor:
+    """(D, E) with orthonormal rows that turns codes X to Y, D at most E, as nearly as possible, from X^T Y."""
+    left, _, right = torch.linalg.svd(product, full_matrices=False)
     return left @ right
 
 

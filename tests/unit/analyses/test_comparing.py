@@ -84,6 +84,8 @@ def split_by(**changes: Any) -> set[str]:
             {"num_reconstructions": 500},
             {"rec_fd_efflite0_1k", "rec_mse", "rec_psnr", "rec_mse_relative", "st_lpips_alex"},
         ),
+        ({"kernel": {"pairs": "all"}}, {"kd_efflite0_10k_standard_error"}),
+        ({"infinity": {"counts": [10, 20]}}, set()),
         ({"rec_mse_relative": "otherwise"}, {"rec_mse_relative"}),
         ({"resolution": 64}, set(NUMBERS)),
         ({"quantised": "not at all"}, set(NUMBERS)),

@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from latent_lab import images as conversions
 from latent_lab.analyses import Evaluate, HeldOut, Result, write_report
+from latent_lab.analyses.comparing import Recorded, compare
 from latent_lab.analyses.evaluate import METRICS
+from latent_lab.analyses.reference_statistics import StatisticsOptions, statistics_of_source
 from latent_lab.analyses.set_numbers import count_name
 from latent_lab.growth import GrowthState
 from latent_lab.metrics.functional import frechet_distance, moments
@@ -119,7 +122,10 @@ def test_a_model_that_cannot_encode_is_judged_by_its_samples_and_the_protocol_sa
     assert "fd_random_40" in result.numbers
     assert not any(name.startswith("rec_") for name in result.numbers)
     assert "reconstructions" not in result.pictures
-    assert "ToyDecoder cannot encode: numbers of reconstructions are left out" in result.protocol["notes"]
+    assert (
+        "ToyDecoder cannot encode: numbers of reconstructions and recovered latents are left out"
+        in result.protocol["notes"]
+    )
 
 
 def test_a_single_source_serves_both_ends_and_the_protocol_says_so() -> None:
@@ -401,6 +407,81 @@ def test_statistics_of_a_file_take_the_place_of_reference_images(tmp_path: Path,
     assert alone.protocol["num_reference"] == 50
 
 
+def with_statistics(file: Path, metrics: tuple[str, ...] = ("fd",)) -> Evaluate:
+    return dataclasses.replace(SMALL, metrics=metrics, num_resamples=0, reference_statistics=str(file))
+
+
+def test_a_damaged_statistics_file_is_refused_before_samples_are_drawn(tmp_path: Path) -> None:
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 and nothing more")
+    model = ToyAutoencoder()
+    with pytest.raises(ValueError, match=r"damaged\.npz is damaged"):
+        with_statistics(tmp_path / "damaged.npz")(model, HeldOut(Noise(30, seed=1), Noise(50)))
+    assert model.batch_sizes == []
+
+
+def test_absent_weights_of_identity_are_found_out_before_samples_are_drawn(tmp_path: Path) -> None:
+    model = ToyAutoencoder()
+    analysis = dataclasses.replace(SMALL, identity="dlib", identity_path=str(tmp_path))
+    with pytest.raises(ValueError, match="dlib's face recognition network"):
+        analysis(model, HeldOut(Noise(30, seed=1), Noise(50)))
+    assert model.batch_sizes == []
+
+
+def test_two_files_of_other_programs_are_two_references(tmp_path: Path) -> None:
+    extractor = find_extractor("random")
+    results = []
+    for seed in (0, 1):
+        found = moments(extractor(Noise(50, seed=seed).batch(range(50), 16).images))
+        file = tmp_path / f"{seed}.npz"
+        np.savez(file, mu=found.mean.numpy(), sigma=found.covariance.numpy())
+        result = evaluate(with_statistics(file))
+        results.append(Recorded(str(seed), "evaluate", result.numbers, result.protocol))
+    assert results[0].protocol["reference"]["statistics"]["made_by"] == "another program"
+    found = compare(results, ["fd"])
+    assert [column.title for column in found.columns] == ["fd_random_40 [a]", "fd_random_40 [b]"]
+    assert "reference.statistics.sha256" in found.differences[0]
+
+
+def test_statistics_of_images_of_another_size_are_remarked_on(tmp_path: Path) -> None:
+    extractor = find_extractor("random")
+    found = moments(extractor(Noise(50).batch(range(50), 32).images))
+    for resolution in (16, 32):
+        protocol = {"extractor": extractor.describe(), "resolution": resolution, "alpha": 1.0}
+        write_statistics(tmp_path / f"{resolution}.npz", found, protocol=protocol)
+    notes = {size: evaluate(with_statistics(tmp_path / f"{size}.npz")).protocol["notes"] for size in (16, 32)}
+    assert not any("images of resolution" in note for note in notes[16])
+    assert any("32.npz is of images of resolution 32, samples have 16" in note for note in notes[32])
+
+
+def test_swd_names_its_own_reference_beside_a_statistics_file(tmp_path: Path) -> None:
+    extractor = find_extractor("random")
+    found = moments(extractor(Noise(50).batch(range(50), 16).images))
+    write_statistics(tmp_path / "other.npz", found, protocol={"extractor": extractor.describe(), "data": {"hash": "a"}})
+    protocol = evaluate(with_statistics(tmp_path / "other.npz", ("fd", "swd"))).protocol
+    assert protocol["reference"] == {"statistics": {"extractor": extractor.describe(), "data": {"hash": "a"}}}
+    assert protocol["swd"]["reference"]["count"] == 50
+    assert "reference" not in evaluate(dataclasses.replace(SMALL, metrics=("fd", "swd"))).protocol["swd"]
+
+
+@pytest.mark.parametrize("quantisation", ["round", "truncate", "none"])
+def test_reconstructions_are_rounded_as_the_name_of_their_distance_says(quantisation: str) -> None:
+    model, held_out = ToyAutoencoder(), Noise(30, seed=1)
+    analysis = dataclasses.replace(
+        SMALL, metrics=("fd",), num_reconstructions=30, num_resamples=0, quantisation=quantisation
+    )
+    result = analysis(model, HeldOut(held_out, Noise(50)))
+    extractor = find_extractor("random", quantisation=quantisation)
+    images = held_out.batch(range(30), 16).images
+    expected = frechet_distance(moments(extractor(images)), moments(extractor(model.reconstruct(images).detach())))
+    assert result.numbers[f"rec_fd_{extractor.label}_30"] == pytest.approx(expected.value, rel=1e-6)
+
+
+def test_the_protocol_says_how_kernel_distances_and_limits_were_estimated(everything: Result) -> None:
+    assert everything.protocol["kernel"] == {"polynomial": "(x·y / F + 1)^3", "pairs": "all"}
+    assert everything.protocol["infinity"]["counts"][-1] == 40
+    assert len(everything.protocol["infinity"]["counts"]) == 10
+
+
 def test_memorisation_needs_training_images() -> None:
     result = dataclasses.replace(EVERYTHING, metrics=("memorisation",))(ToyDecoder(), Noise(30))
     assert not result.numbers
@@ -412,6 +493,7 @@ def test_recipes_of_published_path_lengths_bear_their_names() -> None:
     result = chosen(ToyMappedDecoder(), HeldOut(Noise(30, seed=1), Noise(50)))
     assert set(result.numbers) == {"ppl2_wend_random_l2_16"}
     assert result.protocol["paths"]["recipe"] == "ppl2_wend"
+    assert result.protocol["paths"]["noise"] == "shared by 16 pairs"
 
 
 @pytest.mark.parametrize(("option", "value"), [("resize", "tf1"), ("precision", "bfloat16"), ("quantisation", "none")])
@@ -419,6 +501,27 @@ def test_another_view_of_the_images_shows_in_the_names(option: str, value: str) 
     chosen = dataclasses.replace(SMALL, metrics=("fd",), extractor="random", **{option: value})
     suffix = {"tf1": "tf1", "bfloat16": "bf16", "none": "unrounded"}[value]
     assert f"fd_random_{suffix}_40" in evaluate(chosen, resolution=16).numbers
+
+
+@pytest.mark.parametrize(("extractor", "box"), [("dlib_age", "ffhq"), ("random", None)])
+def test_the_box_of_faces_reaches_extractors_that_see_faces(
+    extractor: str, box: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(*args: object, **options: object) -> None:
+        raise ValueError(f"the box is {options['box']}")
+
+    for module in ("evaluate", "reference_statistics"):
+        monkeypatch.setattr(f"latent_lab.analyses.{module}.find_extractor", find)
+    with pytest.raises(ValueError, match=f"the box is {box}"):
+        evaluate(dataclasses.replace(SMALL, extractor=extractor, identity_box="ffhq"))
+    with pytest.raises(ValueError, match=f"the box is {box}"):
+        statistics_of_source(
+            Noise(9),
+            StatisticsOptions(extractor=extractor, identity_box="ffhq"),
+            resolution=16,
+            alpha=1.0,
+            device=torch.device("cpu"),
+        )
 
 
 @pytest.mark.parametrize(

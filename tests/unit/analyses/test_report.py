@@ -30,6 +30,11 @@ def test_a_number_keeps_six_digits() -> None:
     assert number_text(1234567.0) == "1.23457e+06"
 
 
+def test_further_files_are_written_beside_the_numbers(tmp_path: Path) -> None:
+    write_report(Result("map", {}, {}, files={"map.txt": lambda path: path.write_text("y = x M")}), tmp_path)
+    assert (tmp_path / "map.txt").read_text() == "y = x M"
+
+
 def with_sections() -> Result:
     sheet = torch.zeros(1, 3, 4, 6)
     inner = Result("distances", {"random": 2.0}, {"seed": 3, "notes": ["few images"]}, {"rows": sheet}, {"All": TABLE})

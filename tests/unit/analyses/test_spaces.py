@@ -73,6 +73,15 @@ def test_images_are_encoded_once() -> None:
     assert one.reference.reads == reads
 
 
+def test_codes_of_some_images_are_kept_ones_where_there_are_some() -> None:
+    one = participant()
+    fresh = one.codes_of("reference", 8, [1, 5])
+    torch.testing.assert_close(fresh, one.codes("reference", 8)[[1, 5]], rtol=0, atol=1e-6)
+    reads = one.reference.reads
+    one.codes_of("reference", 8, [2])
+    assert one.reference.reads == reads
+
+
 @pytest.mark.parametrize(("model", "said"), [(Broken(), "1 of 10 codes of toy"), (Collapsed(), "has collapsed")])
 def test_codes_that_say_nothing_are_refused(model: ToyAutoencoder, said: str) -> None:
     with pytest.raises(ValueError, match=said):

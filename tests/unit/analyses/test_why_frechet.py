@@ -173,3 +173,17 @@ def test_impossible_options_are_refused(options: dict[str, object], message: str
 def test_a_set_of_one_image_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 images of each set, reference has 1"):
         SMALL.compare_folders(Noise(5), Noise(1), (16, 16))
+
+
+class MeanColours(torch.nn.Module):
+    """A user's network that takes images of any size."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((2, 3))
+
+
+def test_variants_that_an_own_network_cannot_take_are_left_out_with_a_note() -> None:
+    own = dataclasses.replace(SMALL, extractor=f"{__name__}.MeanColours", factors=("resize", "quantisation"))
+    found = own(MODEL, SOURCE)
+    assert set(found.numbers) == {"fd_base", "fd_quantisation_truncate", "fd_quantisation_none"}
+    assert sum("resize tf1 is left out" in note for note in found.protocol["notes"]) == 1

@@ -165,7 +165,7 @@ def test_prepare_packs_a_folder_and_says_how_to_use_it(latent_lab, photos, folde
         (["sample", "--ckpt", "model.ckpt", "--devices", "0"], "--devices must be a positive whole number, got 0"),
         (["sample", "--ckpt", "model.ckpt", "--accelerator", "x"], "--accelerator must be one of auto, cpu"),
         (["sample", "--ckpt", "model.ckpt", "--trainer.devices", "2"], "sample has no option --trainer.devices"),
-        (["test", "--ckpt", "model.ckpt", "--split", "tets"], "--split must be one of train, val, test, got tets"),
+        (["test", "--ckpt", "model.ckpt", "--split", "tets"], "one of train, val, test, unseen_views, got tets"),
         (["test", "--ckpt", "model.ckpt", "--model.latent_dim", "9"], "(model.latent_dim: 9, was 8)"),
         (["test", "--ckpt", "model.ckpt", "--data", "Fodler"], "there is no data set Fodler"),
         (["reconstruct", "--ckpt", "model.ckpt", "--images", "nowhere"], "'nowhere' does not exist"),
@@ -186,6 +186,14 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(words, sentence, latent_lab
     assert sentence in outcome.error
     assert outcome.error.startswith("latent-lab: ")
     assert outcome.error.count("\n") == 1
+
+
+def test_a_split_that_the_data_has_not_is_said_in_one_sentence(latent_lab, checkpoint):
+    outcome = latent_lab("reconstruct", "--ckpt", checkpoint, "--split", "unseen_views")
+    assert outcome.code == 2
+    # The line before it says that the data is packed.
+    last = outcome.error.splitlines()[-1]
+    assert last.startswith("latent-lab: split 'unseen_views' has no images; found train (16), val (8), test (8)")
 
 
 @pytest.fixture

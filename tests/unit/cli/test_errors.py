@@ -18,7 +18,7 @@ def caught(action) -> BaseException:
 
 
 def test_a_value_error_of_the_package_is_the_users_sentence():
-    assert "batch_size must be at least 2" in (sentence_of(caught(lambda: Stage(4, 1.0, 1))) or "")
+    assert "batch_size must be at least 1" in (sentence_of(caught(lambda: Stage(4, 1.0, 0))) or "")
 
 
 def test_a_value_error_of_torch_is_not():
@@ -47,9 +47,9 @@ def test_what_this_package_says_around_a_full_disk_is_kept():
 
 
 def test_a_report_of_bad_input_is_one_line_and_exit_code_2(capsys):
-    assert report(caught(lambda: Stage(4, 1.0, 1))) == BAD_INPUT
+    assert report(caught(lambda: Stage(4, 1.0, 0))) == BAD_INPUT
     shown = capsys.readouterr().err
-    assert shown.startswith("latent-lab: batch_size must be at least 2, got 1")
+    assert shown.startswith("latent-lab: batch_size must be at least 1, got 0")
     assert shown.count("\n") == 1
 
 
@@ -60,7 +60,7 @@ def test_a_report_of_our_mistake_keeps_its_traceback(capsys):
 
 def test_tracebacks_of_bad_input_are_shown_on_request(monkeypatch, capsys):
     monkeypatch.setenv("LATENT_LAB_TRACEBACK", "1")
-    assert report(caught(lambda: Stage(4, 1.0, 1))) == BAD_INPUT
+    assert report(caught(lambda: Stage(4, 1.0, 0))) == BAD_INPUT
     assert "Traceback" in capsys.readouterr().err
 
 

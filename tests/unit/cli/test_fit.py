@@ -127,7 +127,7 @@ def test_the_schedule_table_has_a_row_for_each_stage():
         (["--model.schedule.stages.1.resolution", "12"], "model.schedule.stages.1: resolution must be 4 * 2^k pixels"),
         (
             ["--model.schedule.stages.0.batch_size", "1"],
-            "model.schedule.stages.0: batch_size must be at least 2, got 1",
+            "schedule.stages.0: batch_size must be at least 2 for Pioneer, got 1",
         ),
         (["--data.resolution", "9"], "resolution must be 4 * 2^k pixels"),
         (["--data.resolution", "4"], "the schedule grows to 8 px, but data.resolution is 4: set it to 8"),

@@ -83,7 +83,15 @@ def test_models_of_other_data_are_compared_with_a_warning(folder: Path, capsys, 
 def test_a_checkpoint_without_data_is_named(folder: Path, capsys) -> None:
     names = [str(saved(folder / "a.ckpt", faces())), str(saved(folder / "b.ckpt", None))]
     participants_from(names, arguments())
-    assert "b does not say what it was trained on" in capsys.readouterr().err
+    assert "b or the first model does not say what it was trained on" in capsys.readouterr().err
+
+
+def test_keys_of_data_change_the_images_of_all_models_of_that_data(folder: Path) -> None:
+    names = [str(saved(folder / "whole.ckpt", faces())), str(saved(folder / "close.ckpt", faces(framing="face")))]
+    fewer = Arguments(overrides=[("data.num_test", "4")])
+    one, other = participants_from(names, fewer)[0]
+    assert len(one.held_out) == len(other.held_out) == 4
+    assert other.held_out is not one.held_out
 
 
 def test_models_cannot_be_changed_on_the_way(folder: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from latent_lab.latent.directions import (
     Hyperplane,
@@ -17,14 +17,17 @@ from latent_lab.latent.directions import (
     factorised_directions,
     logistic_normal,
     mean_difference,
+    midway_hyperplane,
     orthogonalised,
     principal_directions,
+    pull_back_hyperplane,
     read_direction,
+    reading_weights,
     support_vector_normal,
     transport_direction,
     transport_hyperplane,
 )
-from latent_lab.latent.maps import LinearMap
+from latent_lab.latent.maps import LinearMap, NormalEquations, fit_least_squares
 
 DIM = 6
 
@@ -144,6 +147,37 @@ def test_a_hyperplane_that_the_map_loses_is_refused() -> None:
         transport_hyperplane(Hyperplane(torch.tensor([[1.0, 0.0, 0.0]]), 0.0), LinearMap(matrix))
 
 
+def test_pulling_back_through_an_exact_map_is_transport() -> None:
+    matrix, bias = normal(DIM, DIM, seed=3), normal(DIM, seed=4)
+    forwards = LinearMap(matrix, bias)
+    plane = Hyperplane(F.normalize(normal(1, DIM), dim=1), 0.3)
+    pulled = pull_back_hyperplane(plane, forwards.inverse())
+    transported = transport_hyperplane(plane, forwards)
+    torch.testing.assert_close(pulled.normal, transported.normal)
+    assert pulled.offset == pytest.approx(transported.offset, abs=1e-5)
+    codes = normal(50, DIM, seed=5)
+    assert ((plane.distance(codes) > 0) == (pulled.distance(forwards(codes)) > 0)).all()
+
+
+def test_what_the_target_forgets_and_adds_is_nothing_to_a_hyperplane_that_is_pulled_back() -> None:
+    codes, noise = normal(4000, 3), normal(4000, 3, seed=1)
+    # The target keeps number 0, and of number 1 a trace in much noise, which the pseudo-inverse would magnify.
+    target = torch.stack([codes[:, 0], 0.02 * codes[:, 1] + noise[:, 1], noise[:, 2]], 1)
+    equations = NormalEquations.of(codes, target)
+    plane = Hyperplane(F.normalize(torch.tensor([[1.0, 1.0, 0.0]]), dim=1), 0.0)
+    labels = plane.distance(codes) > 0
+    fits = fit_least_squares(equations, affine=True).map, fit_least_squares(equations.reversed(), affine=True).map
+    assert pull_back_hyperplane(plane, fits[1]).accuracy(target, labels) == pytest.approx(0.75, abs=0.03)
+    assert transport_hyperplane(plane, fits[0]).accuracy(target, labels) < 0.6
+
+
+def test_a_map_back_that_tells_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="tells nothing of what this hyperplane divides by"):
+        pull_back_hyperplane(
+            Hyperplane(torch.tensor([[1.0, 0.0]]), 0.0), LinearMap(torch.tensor([[0.0, 1.0], [0.0, 2.0]]))
+        )
+
+
 def test_interfacegan_boundaries_are_read_from_npy_files_and_code_is_not(tmp_path: Path) -> None:
     boundary = F.normalize(normal(1, DIM), dim=1)
     np.save(tmp_path / "smile.npy", boundary.double().numpy())
@@ -154,6 +188,77 @@ def test_interfacegan_boundaries_are_read_from_npy_files_and_code_is_not(tmp_pat
     np.save(tmp_path / "counts.npy", np.zeros((1, DIM), dtype=np.int64))
     with pytest.raises(ValueError, match="must hold one float tensor"):
         read_direction(tmp_path / "counts.npy", DIM)
+
+
+@pytest.mark.parametrize("shape", [(1, 512), (512,)])
+def test_boundaries_of_the_published_sizes_become_one_row(shape: tuple[int, ...], tmp_path: Path) -> None:
+    boundary = normal(*shape).numpy()
+    np.save(tmp_path / "boundary.npy", boundary)
+    assert torch.equal(read_direction(tmp_path / "boundary.npy", 512), torch.from_numpy(boundary).reshape(1, 512))
+
+
+@pytest.mark.parametrize("shape", [(18, 512), (1, 18, 512), (1, 18 * 512), (18 * 512,)])
+def test_directions_of_all_layers_become_one_row(shape: tuple[int, ...], tmp_path: Path) -> None:
+    direction = normal(*shape)
+    np.save(tmp_path / "wplus.npy", direction.numpy())
+    assert torch.equal(read_direction(tmp_path / "wplus.npy", 18 * 512, 18), direction.reshape(1, -1))
+
+
+@pytest.mark.parametrize("shape", [(1, 512), (512,)])
+def test_a_direction_of_w_is_the_same_in_every_layer_of_w_plus(shape: tuple[int, ...], tmp_path: Path) -> None:
+    direction = normal(*shape)
+    np.save(tmp_path / "w.npy", direction.numpy())
+    read = read_direction(tmp_path / "w.npy", 14 * 512, 14)
+    assert torch.equal(read.view(14, 512), direction.reshape(1, 512).expand(14, -1))
+
+
+def test_directions_of_layers_need_a_space_that_has_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "wplus.npy", normal(18, 512).numpy())
+    with pytest.raises(ValueError, match=r"shape \(1, 512\), a direction .* got \(18, 512\)"):
+        read_direction(tmp_path / "wplus.npy", 512)
+    with pytest.raises(ValueError, match=r"shape \(1, 7168\), \(14, 512\) or \(512,\), a direction"):
+        read_direction(tmp_path / "wplus.npy", 14 * 512, 14)
+
+
+def test_a_midway_hyperplane_lies_between_the_means_across_the_direction() -> None:
+    present, absent = normal(50, DIM) + 2.0, normal(50, DIM, seed=1)
+    direction = 3.0 * normal(1, DIM, seed=2)
+    plane = midway_hyperplane(direction, present, absent)
+    torch.testing.assert_close(plane.normal, F.normalize(direction, dim=1))
+    assert plane.distance((present.mean(0, keepdim=True) + absent.mean(0)) / 2).item() == pytest.approx(0.0, abs=1e-6)
+    with pytest.raises(ValueError, match="needs a direction, got one of length 0"):
+        midway_hyperplane(torch.zeros(1, DIM), present, absent)
+
+
+class _Styled(nn.Module):
+    """Two dense layers and a convolution read the latent, a further one reads something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense, self.other = nn.Linear(DIM, 4), nn.Linear(DIM, 3)
+        self.first = nn.ConvTranspose2d(DIM, 2, 2)
+        self.later = nn.Linear(4, DIM)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return (
+            self.later(self.dense(latents)) + self.other(latents).mean() + self.first(latents[..., None, None]).mean()
+        )
+
+
+def test_layers_that_read_the_latent_are_found_with_their_matrices() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        decoder = _Styled()
+    found = reading_weights(decoder, decoder, normal(1, DIM))
+    expected = [decoder.dense.weight, decoder.other.weight, decoder.first.weight.flatten(1).T]
+    assert len(found) == 3
+    for one, weight in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, weight.detach().double(), rtol=0, atol=1e-6)
+
+
+def test_a_decoder_that_changes_its_latents_first_has_no_layer_that_reads_them() -> None:
+    dense = nn.Linear(DIM, 4)
+    assert reading_weights(dense, lambda latents: dense(2.0 * latents), normal(1, DIM)) == []
 
 
 def test_bad_codes_and_labels_are_refused_in_one_sentence() -> None:

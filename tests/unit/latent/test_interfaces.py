@@ -45,7 +45,7 @@ def test_the_refusal_names_who_asks_what_is_missing_and_who_qualifies() -> None:
         ("AbstractDecoder", "decode, latent_space, resolution"),
         ("AbstractStochasticEncoder", "decode, encode, latent_space, posterior, resolution"),
         ("AbstractLayeredDecoder", "decode, decode_layers, latent_space, layer_resolutions, num_layers, resolution"),
-        ("AbstractTranslator", "domains, translate"),
+        ("AbstractTranslator", "domains, resolution, translate"),
     ],
 )
 def test_every_interface_names_its_members(interface: str, missing: str) -> None:

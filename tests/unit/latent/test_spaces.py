@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from latent_lab.latent.spaces import AbstractLatentSpace, Empirical, Gaussian, GaussianDirections, Hypersphere
+from latent_lab.latent.spaces import (
+    AbstractLatentSpace,
+    Empirical,
+    Gaussian,
+    GaussianDirections,
+    Hypersphere,
+    PerLayer,
+)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -247,3 +254,25 @@ def test_empirical_mean() -> None:
 def test_an_empirical_space_needs_examples() -> None:
     with pytest.raises(ValueError, match="needs at least one example point, got none"):
         Empirical(torch.zeros(0, 3))
+
+
+def test_spaces_say_which_law_their_prior_has() -> None:
+    assert [space.prior_law for space in SPACES] == ["normal", "sphere", "normal", "other"]
+
+
+@pytest.mark.parametrize("space", [Gaussian(6), Hypersphere(6), PerLayer(Hypersphere(3), 2)], ids=repr)
+def test_tangents_lead_back_and_are_as_long_as_the_way(space):
+    rng = torch.Generator().manual_seed(0)
+    base, points = space.sample(1, rng).double(), space.sample(9, rng).double()
+    points[0] = base[0]
+    vectors = space.to_tangent(base, points)
+    assert torch.allclose(space.from_tangent(base, vectors), points, atol=1e-12)
+    assert torch.allclose(torch.linalg.vector_norm(vectors, dim=1), space.distance(base.expand_as(points), points))
+    assert torch.allclose(
+        space.from_tangent(base, 0.3 * vectors), space.interpolate(base.expand_as(points), points, 0.3), atol=1e-12
+    )
+
+
+def test_a_tangent_of_the_sphere_needs_a_point_of_it():
+    with pytest.raises(ValueError, match="touches the sphere at a point of length 1, got one of length"):
+        Hypersphere(3).to_tangent(torch.zeros(1, 3), torch.eye(3))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from latent_lab.metrics.functional import active_subspace
+from latent_lab.metrics.functional.active_subspace import whiten
 
 
 def normal(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -53,3 +54,19 @@ def test_codes_that_are_not_finite_are_counted() -> None:
     codes[2, 1] = float("nan")
     with pytest.raises(ValueError, match="1 of 5 are not"):
         active_subspace(codes)
+
+
+def test_fewer_codes_than_coordinates_have_the_same_spectrum_and_distances() -> None:
+    codes = normal(12, 40)
+    # More rows by repetition: the population covariance stays, the way in which it is computed does not.
+    many = codes.repeat(4, 1)
+    wide, tall = active_subspace(codes), active_subspace(many)
+    assert len(wide.eigenvalues) == 40
+    torch.testing.assert_close(wide.eigenvalues * 11 / 12, tall.eigenvalues * 47 / 48, rtol=1e-9, atol=1e-9)
+    assert whiten(codes).rank == whiten(many).rank == 11
+    torch.testing.assert_close(
+        torch.cdist(whiten(codes).rows, whiten(codes).rows),
+        torch.cdist(whiten(many).rows, whiten(many).rows)[:12, :12],
+        rtol=1e-6,
+        atol=1e-6,
+    )

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from latent_lab.metrics.functional import (
+    agreement_beyond_chance,
     attribute_retention,
+    binomial_hubness,
     distinct_neighbours,
     hubness,
+    hubness_interval,
     neighbour_occurrence,
     neighbour_overlap,
     neighbour_overlap_interval,
@@ -116,3 +119,50 @@ def test_what_does_not_fit_is_said() -> None:
         neighbour_overlap(indices, indices[:, :1], num_candidates=9)
     with pytest.raises(ValueError, match="as many rows of labels"):
         attribute_retention(indices, torch.zeros(3, 2))
+
+
+def test_queries_of_their_own_have_the_nearest_points_that_are_no_copies() -> None:
+    points = torch.tensor([[0.0], [0.0], [1.0], [3.0]])
+    found = distinct_neighbours(points, 1, queries=torch.tensor([[0.0], [2.9], [3.0]]))
+    assert found.indices.tolist() == [[2], [3], [2]]
+    assert found.distances.flatten().tolist() == pytest.approx([1.0, 0.1, 2.0], abs=1e-6)
+    with pytest.raises(ValueError, match="4 points have 2 others that differ from them, and not 3"):
+        distinct_neighbours(points, 3, queries=points[:1])
+
+
+def test_agreement_beyond_chance_by_hand() -> None:
+    # Half of the points have the first label: chance 1/2. A quarter has the second: chance 5/8.
+    labels = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    found = agreement_beyond_chance(torch.tensor([[1], [0], [3], [0]]), labels)
+    # Of the first label queries 0, 1, 2 agree with their neighbours, of the second query 2 alone.
+    assert found.of_labels.tolist() == pytest.approx([(3 / 4 - 1 / 2) * 2, (1 / 4 - 5 / 8) * 8 / 3])
+    assert found.value == pytest.approx((0.5 - 1.0) / 2)
+    assert found.of_queries.tolist() == pytest.approx([(1 - 5 / 3) / 2] * 2 + [1.0, (-1 - 5 / 3) / 2])
+
+
+def test_labels_that_are_alike_everywhere_do_not_count() -> None:
+    labels = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    found = agreement_beyond_chance(torch.tensor([[1], [0], [3], [2]]), labels)
+    assert found.of_labels[0].isnan()
+    assert found.value == 1.0
+
+
+def test_neighbours_drawn_at_random_are_binomial() -> None:
+    rng = torch.Generator().manual_seed(0)
+    drawn = torch.stack([torch.randperm(1000, generator=rng)[:10] for _ in range(1000)])
+    found, expected = hubness(neighbour_occurrence(drawn, 1000)), binomial_hubness(1000, 1000, 10)
+    assert expected.skewness == pytest.approx(scipy.stats.binom(1000, 0.01).stats("s"))
+    assert expected.antihub_share == pytest.approx(0.99**1000)
+    assert found.robin_hood == pytest.approx(expected.robin_hood, rel=0.06)
+    assert found.hub_share == pytest.approx(expected.hub_share, abs=0.005)
+    assert found.hub_occurrence == pytest.approx(expected.hub_occurrence, abs=0.01)
+    assert abs(found.largest - expected.largest) <= 3
+
+
+def test_intervals_of_hubness_lie_about_the_values() -> None:
+    indices = distinct_neighbours(normal(200, 20), 5).indices
+    found = hubness(neighbour_occurrence(indices, 200))
+    ends = hubness_interval(indices, 200, num_resamples=50)
+    assert set(ends) == {"skewness", "antihub_share", "hub_share", "hub_occurrence", "robin_hood"}
+    for name, interval in ends.items():
+        assert interval.low < getattr(found, name) < interval.high

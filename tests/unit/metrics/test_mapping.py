@@ -10,6 +10,7 @@ from latent_lab.latent.maps import NormalEquations, fit_least_squares
 from latent_lab.metrics.functional.bootstrap import bootstrap
 from latent_lab.metrics.functional.mapping import (
     derangement,
+    explained_gain_interval,
     explained_variance,
     explained_variance_interval,
     latent_errors,
@@ -74,6 +75,25 @@ def test_intervals_of_explained_variance_are_those_of_resampled_rows() -> None:
         seed=3,
     )
     assert fast[:2] == pytest.approx(slow[:2], abs=1e-6)
+
+
+def test_a_gain_is_the_difference_of_shares_and_surer_than_either() -> None:
+    targets = normal(80, 3)
+    worse = targets + normal(80, 3, seed=1)
+    better = targets + 0.9 * (worse - targets)
+    gain, interval = explained_gain_interval(targets, better, worse, num_resamples=50)
+    shares = [explained_variance(targets, estimates).pooled for estimates in (better, worse)]
+    assert gain == pytest.approx(shares[0] - shares[1])
+    assert interval.low < gain < interval.high
+    slow = bootstrap(
+        lambda rows: explained_gain_interval(targets[rows], better[rows], worse[rows], num_resamples=2)[0],
+        [80],
+        estimate=gain,
+        num_resamples=50,
+    )
+    assert interval[:2] == pytest.approx(slow[:2], abs=1e-6)
+    alone = explained_variance_interval(targets, worse, num_resamples=50)
+    assert interval.high - interval.low < alone.high - alone.low
 
 
 def test_a_rotated_copy_is_explained_and_unrelated_codes_are_not() -> None:

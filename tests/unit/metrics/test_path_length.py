@@ -8,7 +8,8 @@ from latent_lab.latent.interfaces import AbstractDecoder
 from latent_lab.latent.spaces import AbstractLatentSpace, Gaussian, Hypersphere
 from latent_lab.metrics import PathLength
 from latent_lab.metrics.functional import crop_face, path_distances, reduce_for_comparison, trimmed_mean
-from latent_lab.metrics.functional.path_length import RECIPES, PathRecipe
+from latent_lab.metrics.functional.path_length import RECIPES, PathNoise, PathRecipe
+from tests.unit.analyses.mapped_toys import ToyMappedDecoder
 
 
 class Linear(AbstractDecoder):
@@ -128,3 +129,25 @@ def test_a_model_that_has_diverged_is_named() -> None:
 def test_impossible_recipes_are_refused() -> None:
     with pytest.raises(ValueError, match="positive epsilon and at least 1 pair"):
         PathRecipe(epsilon=0.0)
+
+
+@pytest.mark.parametrize("noise", ["pair", "batch"])
+def test_noise_depends_on_the_places_of_pairs_and_not_on_who_decodes_them(noise: PathNoise) -> None:
+    decoder = ToyMappedDecoder()
+    a, b = pairs(decoder.space, 40)
+    index = torch.arange(40)
+
+    def of_squares(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return squared(x.square(), y.square())  # added noise that both have does not cancel
+
+    def lengths(*parts: torch.Tensor, seed: int = 3) -> torch.Tensor:
+        metric = PathLength(of_squares, epsilon=0.1, noise=noise, seed=seed)
+        for part in parts:
+            metric.update(decoder, a[part], b[part], torch.zeros(len(part)), part)
+        return metric.table("lengths")
+
+    together = lengths(index)
+    # Larger and smaller batches, and the shares of two processes.
+    for parts in (index.split(7), (index[::2], index[1::2])):
+        torch.testing.assert_close(lengths(*parts), together, rtol=1e-5, atol=0)
+    assert (lengths(index, seed=4) / together - 1.0).abs().max() > 0.01

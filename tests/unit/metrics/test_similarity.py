@@ -11,11 +11,14 @@ from torch import Tensor
 from latent_lab.metrics.functional.similarity import (
     MEASURES,
     canonical_correlations,
+    consensus_shares,
+    consensus_shares_intervals,
     consensus_space,
     debiased_cka,
     linear_cka,
     minibatch_cka,
     permutation_test,
+    permutation_tests,
     procrustes_disparity,
     procrustes_distance,
     regression_share,
@@ -24,6 +27,7 @@ from latent_lab.metrics.functional.similarity import (
     shape_angle,
     similarity,
     similarity_interval,
+    similarity_intervals,
 )
 
 EVERY = pytest.mark.parametrize("name", MEASURES)
@@ -221,6 +225,37 @@ def test_a_consensus_of_noisy_spaces_of_several_widths_is_nearer_to_the_truth_th
     assert consensus.iterations < 200
     again = consensus_space([space @ rotation(space.shape[1], 7) * 2.0 for space in spaces])
     assert procrustes_disparity(again.codes, consensus.codes) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["cka_debiased", "pwcca", "rsa"])
+def test_several_spaces_at_once_give_what_each_two_give(name: str) -> None:
+    spaces = [codes(40), codes(40) + normal(40, 6, seed=1), normal(40, 4, seed=2)]
+    tests = permutation_tests(name, spaces, num_permutations=5)
+    intervals = similarity_intervals(name, spaces, num_resamples=4)
+    assert set(tests) == set(intervals) == {(0, 1), (0, 2), (1, 2)}
+    for first, second in tests:
+        pair = spaces[first], spaces[second]
+        assert tests[first, second] == permutation_test(name, *pair, num_permutations=5)
+        assert intervals[first, second] == similarity_interval(name, *pair, num_resamples=4)
+
+
+def test_shares_of_a_consensus_are_squared_cosines_with_all_and_with_the_others() -> None:
+    one, other = normal(300, 5), normal(300, 5, seed=1)
+    same = consensus_shares([one, one + 3.0, one])
+    torch.testing.assert_close(torch.stack(same), torch.ones(2, 3).double())
+    shares = consensus_shares([one, one, other])
+    # With the mean of the others: (one + other) / 2 is at 45 degrees to one, and one + one at 90 to other.
+    torch.testing.assert_close(shares.of_others, torch.tensor([0.5, 0.5, 0.0]).double(), rtol=0, atol=0.05)
+    # With 2 one + other: 4 / 5 and 1 / 5.
+    torch.testing.assert_close(shares.of_all, torch.tensor([0.8, 0.8, 0.2]).double(), rtol=0, atol=0.05)
+
+
+def test_intervals_of_shares_hold_the_shares() -> None:
+    mapped = [normal(200, 5), normal(200, 5) + normal(200, 5, seed=1), normal(200, 5, seed=2)]
+    estimate = consensus_shares(mapped)
+    intervals = consensus_shares_intervals(mapped, num_resamples=40)
+    for values, ends in zip(estimate, intervals, strict=True):
+        assert all(one.low <= value <= one.high for value, one in zip(values.tolist(), ends, strict=True))
 
 
 def test_bad_input_is_refused_in_one_sentence() -> None:

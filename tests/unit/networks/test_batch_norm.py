@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latent_lab.networks.batch_norm import GlobalBatchNorm, _moments_over_ranks
+from latent_lab.networks.batch_norm import BatchStatisticsNorm, GlobalBatchNorm, _moments_over_ranks, _scaled
 
 
 def inputs_of(dims: int) -> Tensor:
@@ -45,3 +45,24 @@ def test_moments_far_from_zero_lose_no_digits():
 def test_a_momentum_of_zero_is_refused_in_one_sentence():
     with pytest.raises(ValueError, match="momentum of a batch normalisation must be above 0 and at most 1, got 0"):
         GlobalBatchNorm(3, momentum=0.0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_norm_of_batch_statistics_is_torchs_layer_in_training_mode_and_keeps_nothing(training: bool):
+    ours, torchs = BatchStatisticsNorm(3).double().train(training), nn.BatchNorm2d(3).double()
+    with torch.no_grad():
+        ours.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
+        torchs.weight.copy_(ours.weight)
+    assert torch.equal(ours(inputs_of(4)), torchs(inputs_of(4)))
+    assert list(ours.state_dict()) == ["weight", "bias"]
+
+
+def test_the_formula_for_several_processes_is_torchs():
+    norm, inputs = BatchStatisticsNorm(3).double(), inputs_of(4)
+    mean, variance, _ = _moments_over_ranks(inputs)
+    torch.testing.assert_close(_scaled(inputs, mean, variance + norm.eps, norm.weight, norm.bias), norm(inputs))
+
+
+def test_one_value_for_each_feature_has_no_statistics():
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        BatchStatisticsNorm(3)(torch.zeros(1, 3, 1, 1))

@@ -492,6 +492,14 @@ def test_a_wrong_trunk_is_refused(tmp_path: Path) -> None:
         find_perceptual("lpips_alex", tmp_path / "trunk.pth")
 
 
+@pytest.mark.parametrize("name", ["lpips_alex", "st_lpips_alex"])
+def test_a_damaged_file_of_a_perceptual_distance_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+    file = tmp_path / ("weights.pth" if name == "lpips_alex" else "weights.safetensors")
+    file.write_bytes(b"no weights at all")
+    with pytest.raises(ValueError, match=r"weights\.\w+ does not hold (LPIPS's trunk AlexNet|ST-LPIPS)"):
+        find_perceptual(name, file)
+
+
 def test_perceptual_distances_are_zero_for_equal_images_symmetric_and_differentiable() -> None:
     distance = find_perceptual("random_l2")
     a, b = pictures(2).requires_grad_(), pictures(2, seed=1)
