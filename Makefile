@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A process of one thread for each core; a file's tests stay together, as they share what is costly to make.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint bench clean
@@ -20,10 +22,10 @@ demo: install  ## train, test and look at a small model on built-in data (minute
 	$(BIN)/latent-lab demo
 
 test: install  ## the fast tests: offline, on the CPU, under ten minutes on two cores
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: install  ## every test, the slow ones included
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: install  ## style, types, and the direction of imports
 	$(BIN)/ruff check .

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from latent_lab.cli.arguments import Arguments
@@ -66,7 +67,7 @@ def explain(arguments: Arguments) -> None:
     from latent_lab.analyses import ANALYSES
     from latent_lab.callbacks import RunOptions
     from latent_lab.cli.commands import BY_NAME
-    from latent_lab.cli.recipes import TAKEN_CARE_OF, data_classes, model_classes
+    from latent_lab.cli.recipes import ADDED_TO_TRAINER, TAKEN_CARE_OF, data_classes, model_classes
 
     name = arguments.words[0]
     known: dict[str, tuple[Any, str]] = {one: (target, "model.") for one, target in model_classes().items()}
@@ -77,10 +78,13 @@ def explain(arguments: Arguments) -> None:
     if name.lower() not in by_lower_case:
         raise InputError(f"there is no help on {name}: {closest(name, [*known, *BY_NAME])}")
     target, prefix = known[by_lower_case[name.lower()]]
-    print("\n".join(_explained(target, prefix, without=TAKEN_CARE_OF if target is Trainer else ())))
+    without, added = (TAKEN_CARE_OF, ADDED_TO_TRAINER) if target is Trainer else ((), {})
+    print("\n".join(_explained(target, prefix, without, added)))
 
 
-def _explained(target: Any, prefix: str, without: Iterable[str] = ()) -> list[str]:
+def _explained(
+    target: Any, prefix: str, without: Collection[str] = (), added: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
     from latent_lab.cli.schema import fields_of, in_words, is_list, summary_of
 
     lines = [f"{target.__name__}: {summary_of(target)}.", ""]
@@ -93,7 +97,10 @@ def _explained(target: Any, prefix: str, without: Iterable[str] = ()) -> list[st
         kind = ", ".join(row.__name__ for row in rows) or in_words(field.annotation)
         default = "required" if field.required else f"default {_shown_default(field.default)}"
         flag = f"--{prefix}{field.name}" if prefix else f"--{field.name.replace('_', '-')}"
-        lines += [f"  {flag}  ({kind}; {default})", *(f"      {line}" for line in wrapped(field.text))]
+        lines += [
+            f"  {flag}  ({kind}; {default})",
+            *(f"      {line}" for line in wrapped(added.get(field.name, field.text))),
+        ]
     for name, row in nested:
         lines += ["", *_explained(row, f"{prefix}{name}.")]
     return lines

@@ -11,6 +11,7 @@ from lightning import Trainer
 
 import latent_lab.data
 from latent_lab.callbacks import RunOptions
+from latent_lab.callbacks.precision import AUTO, resolve_precision
 from latent_lab.cli.configuration import (
     OBJECT_SECTIONS,
     CommandLineText,
@@ -45,6 +46,11 @@ TAKEN_CARE_OF: dict[str, str] = {
     "use_distributed_sampler": "the data shards itself",
 }
 """Options of Lightning's Trainer that a run sets itself, and what to write instead."""
+
+ADDED_TO_TRAINER: dict[str, str] = {
+    "precision": "Also auto: bf16-mixed where the device multiplies bfloat16 by itself, else 32-true.",
+}
+"""What options of Lightning's Trainer may say beyond Lightning."""
 
 
 # --------------------------------------------------------------------------------------------------------- classes
@@ -161,11 +167,13 @@ def run_options(configuration: Configuration) -> RunOptions:
 
 
 def trainer_options(configuration: Configuration) -> dict[str, Any]:
-    """Section `trainer`, checked."""
+    """Section `trainer`, checked, with the precision that `auto` means here, so that a run's records name it."""
     given = configuration.get("trainer", {})
     for name in given:
         if name in TAKEN_CARE_OF:
             raise InputError(f"trainer.{name} is set by latent-lab: {TAKEN_CARE_OF[name]}")
+    if given.get("precision") == AUTO:
+        given = {**given, "precision": resolve_precision(str(given.get("accelerator", "auto")))}
     return conform_arguments(given, Trainer, "trainer", name="Lightning's Trainer")
 
 

@@ -22,7 +22,8 @@ from latent_lab.models.loading import read_checkpoint
 CONFIGS = Path(__file__).parents[2] / "configs"
 COMPLETE = sorted(CONFIGS.glob("*.yaml"))
 PIECES = sorted(path for path in CONFIGS.glob("*/*.yaml"))
-LAPTOP = [path for path in COMPLETE if path.stem.endswith(("_synthetic", "_folder", "_views"))]
+STUDY = [path for path in COMPLETE if path.stem.startswith("study_")]
+LAPTOP = [*(path for path in COMPLETE if path.stem.endswith(("_synthetic", "_folder", "_views"))), *STUDY]
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +151,8 @@ def test_it_runs_three_steps_checkpoints_and_resumes(
     small = [f"--{where}.num_images", "64", f"--{where}.num_val", "8", f"--{where}.num_test", "8"]
     folder = ["--data.root", str(folder_of_images), "--data.holdout", "8"]
     data = folder if path.stem.endswith("_folder") else small
+    if path in STUDY:
+        data = [*folder, "--data.crop", "center"]
     if path.stem.endswith("_views"):
         few = ["--data.num_objects", "8", "--data.num_views", "8"]
         data = few if path.stem.endswith("_synthetic_views") else ["--data.root", str(turntable)]

@@ -27,6 +27,14 @@ def test_a_dry_run_prints_everything_and_writes_nothing(latent_lab, tiny, folder
     assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
 
 
+@pytest.mark.parametrize(("has_it", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_automatic_precision_is_recorded_as_what_it_became(latent_lab, tiny, monkeypatch, has_it, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    words = ("--trainer.precision", "auto", "--trainer.accelerator", "cpu")
+    assert printed_configuration(latent_lab, "--config", "tiny", *words)["trainer"]["precision"] == expected
+
+
 def test_the_printed_configuration_alone_gives_itself(latent_lab, tiny, folder):
     whole = printed_configuration(latent_lab, "--config", "tiny")
     (folder / "whole.yaml").write_text(yaml.safe_dump(whole))
