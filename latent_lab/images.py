@@ -170,9 +170,55 @@ def make_grid(images: Images, columns: int, *, padding: int = 2) -> OtherImages:
     return sheet
 
 
+def cut_grid(sheet: Images, *, padding: int = 2, smallest: int = 64) -> tuple[OtherImages, int] | None:
+    """The images (N, C, R, R) of a sheet (1, C, H', W') that `make_grid` made, enlarged as analyses enlarge it.
+
+    Args:
+        sheet: in [-1, 1]; each image was enlarged to at least `smallest` pixels per side.
+        padding: white pixels between images, before they were enlarged.
+        smallest: pixels per side; R is 4 * 2^k.
+
+    Returns:
+        Images row by row, white ones where the last row was not full, and how many stand beside each other; none if
+        the picture is no such sheet.
+    """
+    channels, height, width = sheet.shape[1:]
+    for resolution in (2**power for power in range(2, 13)):
+        factor = max(1, smallest // resolution)
+        pitch = resolution + padding
+        if any(
+            side % factor or (side // factor - padding) % pitch or side // factor < pitch for side in (height, width)
+        ):
+            continue
+        small = sheet[:, :, ::factor, ::factor]
+        rows, columns = (side // factor // pitch for side in (height, width))
+        lines = torch.arange(max(rows, columns) + 1)[:, None] * pitch + torch.arange(padding)
+        if (small[:, :, lines[: rows + 1].flatten()] < 1).any() or (
+            small[..., lines[: columns + 1].flatten()] < 1
+        ).any():
+            continue
+        cells = small[:, :, padding:, padding:].view(channels, rows, pitch, columns, pitch)
+        return cells.permute(1, 3, 0, 2, 4).flatten(0, 1)[..., :resolution, :resolution], columns
+    return None
+
+
 def enlarge(images: Images, factor: int) -> OtherImages:
     """Each pixel as a factor x factor block, so that small images can be looked at."""
     return F.interpolate(images, scale_factor=factor, mode="nearest") if factor > 1 else images
+
+
+def load_png(path: Path) -> Images:
+    """One image (1, C, H, W) in [-1, 1] that `save_png` wrote.
+
+    Raises:
+        ValueError: if the file is no picture that can be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            pixels = np.array(picture.convert("L" if picture.mode == "L" else "RGB"))
+    except OSError as error:
+        raise ValueError(f"{path} is damaged and cannot be read as a picture: delete it, or write it anew") from error
+    return from_bytes(torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)[None])
 
 
 def save_png(path: Path, image: Images, *, description: str | None = None) -> None:

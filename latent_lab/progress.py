@@ -11,7 +11,7 @@ decorator:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Collection, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -50,6 +50,7 @@ class Display(Protocol):
 _DISPLAY: ContextVar[Display | None] = ContextVar("display", default=None)
 _PHASE: ContextVar[str] = ContextVar("phase", default="working")
 Piece = TypeVar("Piece", bound=Sized)
+Item = TypeVar("Item")
 
 
 @contextmanager
@@ -94,4 +95,15 @@ def tracked(pieces: Iterable[Piece], total: int, what: str | None = None) -> Ite
         display.end(task)
 
 
-__all__ = ["Display", "Task", "phase", "shown_by", "tracked"]
+def one_by_one(items: Collection[Item], what: str) -> Iterator[Item]:
+    """The items as they are; each one is a step, which counts as done when the next is asked for.
+
+    Args:
+        items: of the loop, of about equal cost.
+        what: name of the loop.
+    """
+    for (item,) in tracked(((item,) for item in items), len(items), what):
+        yield item
+
+
+__all__ = ["Display", "Task", "one_by_one", "phase", "shown_by", "tracked"]

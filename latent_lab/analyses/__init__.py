@@ -14,6 +14,7 @@ from latent_lab.analyses.ex_post import ExPost
 from latent_lab.analyses.feeding import HeldOut
 from latent_lab.analyses.interpolate import Interpolate
 from latent_lab.analyses.invert import Invert
+from latent_lab.analyses.latent_health import LatentHealth
 from latent_lab.analyses.layer_noise import LayerNoise
 from latent_lab.analyses.map_matrix import MapMatrix
 from latent_lab.analyses.map_spaces import MapSpaces
@@ -30,6 +31,7 @@ from latent_lab.analyses.separability import Separability
 from latent_lab.analyses.similarity import Similarity
 from latent_lab.analyses.spaces import AbstractSpacesAnalysis, Participant
 from latent_lab.analyses.split import Split
+from latent_lab.analyses.training_neighbours import TrainingNeighbours
 from latent_lab.analyses.translate import Translate
 from latent_lab.analyses.truncation import Truncation
 from latent_lab.analyses.view_synthesis import ViewSynthesis
@@ -52,6 +54,8 @@ ANALYSES: Mapping[str, type[AbstractAnalysis]] = {
         Separability,
         Overview,
         Invert,
+        LatentHealth,
+        TrainingNeighbours,
         Posterior,
         Views,
         Split,
@@ -86,6 +90,7 @@ __all__ = [
     "HeldOut",
     "Interpolate",
     "Invert",
+    "LatentHealth",
     "LayerNoise",
     "MapMatrix",
     "MapSpaces",
@@ -102,6 +107,7 @@ __all__ = [
     "Separability",
     "Similarity",
     "Split",
+    "TrainingNeighbours",
     "Translate",
     "Truncation",
     "ViewSynthesis",

@@ -11,140 +11,44 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from latent_lab import distributed
 from latent_lab.analyses.base import Result, Table, file_stem
+from latent_lab.analyses.direction_edits import DirectionEdits, Way
+from latent_lab.analyses.direction_finding import (
+    SUPERVISED,
+    UNSUPERVISED,
+    Attribute,
+    Carried,
+    DirectionFinder,
+    Learnt,
+    Method,
+    Sides,
+    cosine,
+)
 from latent_lab.analyses.directions import division_by
-from latent_lab.analyses.feeding import as_tensor, batches, device_of, share, spread
-from latent_lab.analyses.label_changes import Estimates, LabelChange, label_change
 from latent_lab.analyses.label_regression import NAMES_IN_NUMBERS, are_binary, separate
-from latent_lab.analyses.sample import magnification
 from latent_lab.analyses.set_numbers import Numbers, count_name
 from latent_lab.analyses.spaces import AbstractSpacesAnalysis, Participant, Which, number_name
-from latent_lab.distributed import IndexedRandom
-from latent_lab.images import quantise, resize
-from latent_lab.latent.directions import (
-    Axes,
-    Direction,
-    Hyperplane,
-    factorised_directions,
-    logistic_normal,
-    mean_difference,
-    midway_hyperplane,
-    orthogonalised,
-    principal_directions,
-    pull_back_hyperplane,
-    reading_weights,
-    support_vector_normal,
-    transport_direction,
-    transport_hyperplane,
-)
-from latent_lab.latent.maps import Fit, NormalEquations, fit_least_squares
-from latent_lab.latent.spaces import AbstractLatentSpace, PerLayer
+from latent_lab.latent.directions import Direction, Hyperplane, mean_difference
 from latent_lab.metrics.functional.bootstrap import Interval, bootstrap
 from latent_lab.metrics.functional.prediction import area_under_curve
 from latent_lab.networks.label_regressor import LabelRegressor, load_regressor
-from latent_lab.plotting import heat_map, labelled_rows
-from latent_lab.progress import phase, tracked
+from latent_lab.plotting import heat_map
+from latent_lab.progress import tracked
 from latent_lab.types import Images, Latents, Scores
 
-Method = Literal["mean", "svm", "logistic", "conditional"]
-SUPERVISED: tuple[Method, ...] = get_args(Method)
-"""Methods whose directions come from labels, are carried over, and are written to files."""
-NORMALS = SUPERVISED[1:]
-UNSUPERVISED = ("pca", "sefa")
 NUMBERED = ("mean", "svm")
 """Methods with numbers of their own; the tables have all."""
-MEASURED_AT = 1.0
-"""Strength at which changes are reported as numbers."""
 RARE = 0.05
 """Labels with a smaller share of either kind are not looked at unless they are named."""
 _COMPARED = (("mean", "svm"), ("mean", "logistic"), ("svm", "logistic"), ("svm", "conditional"))
-
-
-class _Sides(NamedTuple):
-    """Which of N images have an attribute, and which have it not; images between are neither."""
-
-    present: Tensor
-    absent: Tensor
-
-    @property
-    def rows(self) -> Tensor:
-        """Places of those that are either."""
-        return (self.present | self.absent).nonzero()[:, 0]
-
-    @property
-    def labels(self) -> Tensor:
-        """Whether those have it."""
-        return self.present[self.rows]
-
-    @property
-    def complete(self) -> bool:
-        """Whether there are images of both kinds."""
-        return bool(self.present.any()) and bool(self.absent.any())
-
-    def part(self, begin: int) -> _Sides:
-        """Every second image."""
-        chosen = torch.zeros_like(self.present)
-        chosen[begin::2] = True
-        return _Sides(self.present & chosen, self.absent & chosen)
-
-
-class _Attribute(NamedTuple):
-    """A label as a question."""
-
-    name: str
-    rule: str
-    reference: _Sides
-    held_out: _Sides
-
-
-@dataclass
-class _Learnt:
-    """What is known of one attribute in one space."""
-
-    difference: Direction
-    """Mean code with the attribute minus mean code without it."""
-    planes: dict[str, Hyperplane]
-    """Method -> hyperplane; the attribute is on the side to which the normal looks."""
-    conditions: tuple[str, ...] = ()
-    """Attributes that the conditional direction leaves alone."""
-    axes: dict[str, int] = field(default_factory=dict)
-    """Number, from 0, of the unsupervised axis that tells the attribute best."""
-    halves: dict[str, float] = field(default_factory=dict)
-    """Method -> cosine between what two halves of the images give: the most that any other cosine can be."""
-
-    def direction(self, method: str) -> Direction | None:
-        """As it is written to files: the difference of means as long as it is, normals of unit length."""
-        if method == "mean":
-            return self.difference
-        return self.planes[method].normal if method in self.planes else None
-
-    def step(self, method: str) -> Direction | None:
-        """What strength 1 adds: as far along the direction as the mean codes of both kinds are apart."""
-        direction = self.direction(method)
-        if direction is None or method == "mean":
-            return direction
-        return (self.difference * direction).sum() * direction
-
-
-class _Carried(NamedTuple):
-    """The first model's attributes in another model's space."""
-
-    target: Participant
-    fit: Fit
-    learnt: dict[str, _Learnt]
-    other_way: dict[str, Hyperplane]
-    """Attribute -> the svm's hyperplane, carried in the way that was not asked for."""
-    codes: Latents
-    """The first model's held-out codes as the map gives them."""
 
 
 class _Judged(NamedTuple):
@@ -265,10 +169,17 @@ class Directions(AbstractSpacesAnalysis):
             found.notes.append(
                 "there are no training images: directions are judged by the images that they were found by"
             )
-        learnt: dict[str, dict[str, _Learnt]] = {}
+        finder = DirectionFinder(
+            self.svm_loss,
+            self.penalty,
+            separate(self.conditions),
+            self.num_conditions,
+            by_inverse=self.normals_by == "pseudo_inverse",
+        )
+        learnt: dict[str, dict[str, Learnt]] = {}
         for one in tracked([(one,) for one in participants], len(participants), "directions"):
-            learnt[one[0].name] = self._learn(one[0], attributes, others, found)
-        carried = [self._carry(participants[0], target, learnt, found) for target in participants[1:]]
+            learnt[one[0].name] = finder.learn(one[0], self._codes(one[0], "reference"), attributes, others, found)
+        carried = [finder.carry(participants[0], target, self._codes, learnt, found) for target in participants[1:]]
         judged = self._judge(participants, attributes, learnt, found)
         tables: dict[str, Table] = {
             "probes on held-out images": self._probes(participants, attributes, learnt, judged),
@@ -288,7 +199,7 @@ class Directions(AbstractSpacesAnalysis):
             title = f"Cosine of {self.edited} directions from {participants[0].name} with the model's own"
             shown = {
                 one.target.name: [
-                    _cosine(
+                    cosine(
                         one.learnt[attribute.name].direction(self.edited),
                         learnt[one.target.name][attribute.name].direction(self.edited),
                     )
@@ -298,9 +209,12 @@ class Directions(AbstractSpacesAnalysis):
             }
             pictures["carried"] = self._heat(shown, attributes, title)
         ways = list(self._ways(participants, carried, learnt))
-        pictures |= self._sheets(ways, attributes)
+        edits = DirectionEdits(
+            self.edited, self.strengths, self.rows, self.num, self.num_edited, self.batch_size, self._codes
+        )
+        pictures |= edits.sheets(ways, attributes)
         if regressor is not None:
-            tables |= self._edits(ways, attributes, regressor, found)
+            tables |= edits.measured(ways, attributes, regressor, found)
         protocol = self._protocol(participants, attributes, carried, regressor, found)
         files = dict(self._files(participants, carried, attributes, learnt))
         return Result(self.name, found.values, protocol, pictures, tables, found.intervals, files)
@@ -309,7 +223,7 @@ class Directions(AbstractSpacesAnalysis):
 
     def _attributes(
         self, participants: Sequence[Participant], found: Numbers
-    ) -> tuple[list[_Attribute], list[_Attribute]]:
+    ) -> tuple[list[Attribute], list[Attribute]]:
         """What is asked of the images, and further labels that conditional directions leave alone."""
         first = participants[0]
         labels = {which: first.labels(which, num) for which, num in self._counts().items()}
@@ -324,10 +238,10 @@ class Directions(AbstractSpacesAnalysis):
                 if name not in known:
                     raise ValueError(f"the {which} images have no label {name}: there are {', '.join(known)}")
 
-        def attribute(name: str) -> _Attribute:
+        def attribute(name: str) -> Attribute:
             values, others = (table[:, known.index(name)] for known, table in (reference, held_out))
             division = division_by(values, name, self.quantile)
-            return _Attribute(name, division.rule, _Sides(*division.sides(values)), _Sides(*division.sides(others)))
+            return Attribute(name, division.rule, Sides(*division.sides(values)), Sides(*division.sides(others)))
 
         chosen = [attribute(name) for name in names] if names else self._easiest(first, reference, held_out, attribute)
         for one in chosen:
@@ -342,8 +256,8 @@ class Directions(AbstractSpacesAnalysis):
         first: Participant,
         reference: tuple[tuple[str, ...], Tensor],
         held_out: tuple[tuple[str, ...], Tensor],
-        attribute: Callable[[str], _Attribute],
-    ) -> list[_Attribute]:
+        attribute: Callable[[str], Attribute],
+    ) -> list[Attribute]:
         """The labels, neither constant nor rare, that a difference of the first model's mean codes tells best."""
         codes = self._codes(first, "reference")
         quality: dict[str, float] = {}
@@ -366,133 +280,9 @@ class Directions(AbstractSpacesAnalysis):
     def _codes(self, one: Participant, which: Which) -> Latents:
         return one.codes(which, self._counts()[which], self.batch_size)
 
-    # -------------------------------------------------------------------------------------------- finding directions
-
-    def _learn(
-        self, one: Participant, attributes: Sequence[_Attribute], others: Sequence[_Attribute], found: Numbers
-    ) -> dict[str, _Learnt]:
-        """All directions of all attributes in one space."""
-        codes = self._codes(one, "reference")
-        if len(codes) <= codes.shape[1]:
-            found.notes.append(
-                f"{len(codes)} training images for {codes.shape[1]} dimensions of {one.name}: any labels are divided "
-                "by some hyperplane, so only held-out numbers mean anything"
-            )
-        axes = {"pca": principal_directions(codes)}
-        if (factors := _factorised(one)) is not None:
-            axes["sefa"] = factors
-        else:
-            found.notes.append(f"no layer of {one.name} reads its latents as they are, so it has no sefa directions")
-        normals = {other.name: self._svm(codes, other.reference).normal for other in others}
-        learnt: dict[str, _Learnt] = {}
-        for attribute in attributes:
-            sides = attribute.reference
-            learnt[attribute.name] = self._of_attribute(codes, sides)
-            normals[attribute.name] = learnt[attribute.name].planes["svm"].normal
-            for method, spectrum in axes.items():
-                place, axis = _best_axis(spectrum, codes, sides)
-                learnt[attribute.name].axes[method] = place
-                learnt[attribute.name].planes[method] = _across(axis, codes, sides)
-        for attribute in attributes:
-            self._condition(learnt[attribute.name], attribute, normals, codes, one, found)
-        return learnt
-
-    def _of_attribute(self, codes: Latents, sides: _Sides) -> _Learnt:
-        """Directions from labels."""
-        difference = mean_difference(codes[sides.present], codes[sides.absent])
-        svm = self._svm(codes, sides)
-        planes = {
-            "mean": _across(difference, codes, sides),
-            "svm": svm,
-            "logistic": self._scaled(logistic_normal, codes, sides, penalty=self.penalty),
-        }
-        learnt = _Learnt(difference, planes)
-        halves = [sides.part(begin) for begin in (0, 1)]
-        if all(half.complete for half in halves):
-            means = [mean_difference(codes[half.present], codes[half.absent]) for half in halves]
-            learnt.halves["mean"] = _cosine(*means)
-            learnt.halves["svm"] = _cosine(*(self._svm(codes, half).normal for half in halves))
-        return learnt
-
-    def _svm(self, codes: Latents, sides: _Sides) -> Hyperplane:
-        return self._scaled(support_vector_normal, codes, sides, penalty=self.penalty, loss=self.svm_loss)
-
-    def _scaled(self, fit: Callable[..., Hyperplane], codes: Latents, sides: _Sides, **options: Any) -> Hyperplane:
-        """A classifier of centred codes in units of their deviation, so that penalties mean the same in all spaces."""
-        centre = codes.double().mean(0)
-        scale = codes.double().var(0).mean().sqrt().item()
-        plane = fit(((codes[sides.rows] - centre) / scale).float(), sides.labels, **options)
-        return Hyperplane(plane.normal, plane.offset * scale - (plane.normal[0].double() @ centre).item())
-
-    def _condition(
-        self,
-        learnt: _Learnt,
-        attribute: _Attribute,
-        normals: Mapping[str, Direction],
-        codes: Latents,
-        one: Participant,
-        found: Numbers,
-    ) -> None:
-        """Adds the direction that leaves the conditions alone, where there are any."""
-        normal = normals[attribute.name]
-        named = separate(self.conditions)
-        if named:
-            wanted = [name for name in named if name != attribute.name]
-        else:
-            others = {name: abs(_cosine(normal, other)) for name, other in normals.items() if name != attribute.name}
-            wanted = sorted(others, key=lambda name: -others[name])[: self.num_conditions]
-        if not wanted:
-            return
-        try:
-            direction = orthogonalised(normal, torch.cat([normals[name] for name in wanted]))
-        except ValueError as error:
-            found.notes.append(f"{attribute.name} of {one.name} has no conditional direction: {error}")
-            return
-        learnt.conditions = tuple(wanted)
-        learnt.planes["conditional"] = _across(direction, codes, attribute.reference)
-
-    # ------------------------------------------------------------------------------------------ carrying them over
-
-    def _carry(
-        self,
-        source: Participant,
-        target: Participant,
-        learnt: Mapping[str, Mapping[str, _Learnt]],
-        found: Numbers,
-    ) -> _Carried:
-        """The source's directions in the target's space, by the affine least-squares map of training codes."""
-        equations = NormalEquations.of(self._codes(source, "reference"), self._codes(target, "reference"))
-        fit, back = (
-            fit_least_squares(one, affine=True, minimum_norm=True) for one in (equations, equations.reversed())
-        )
-        by_inverse = self.normals_by == "pseudo_inverse"
-
-        def carry(plane: Hyperplane, inverse: bool) -> Hyperplane:
-            return transport_hyperplane(plane, fit.map) if inverse else pull_back_hyperplane(plane, back.map)
-
-        if equations.num_pairs <= equations.source_dim:
-            found.notes.append(
-                f"{equations.num_pairs} training images do not determine the map from {source.name} to {target.name}: "
-                "what is carried over means little"
-            )
-        carried: dict[str, _Learnt] = {}
-        other_way: dict[str, Hyperplane] = {}
-        for name, one in learnt[source.name].items():
-            planes: dict[str, Hyperplane] = {}
-            for method in NORMALS:
-                if method in one.planes:
-                    try:
-                        planes[method] = carry(one.planes[method], by_inverse)
-                        if method == "svm":
-                            other_way[name] = carry(one.planes[method], not by_inverse)
-                    except ValueError as error:
-                        found.notes.append(f"{name} by {method} is not carried to {target.name}: {error}")
-            carried[name] = _Learnt(transport_direction(one.difference, fit.map), planes, one.conditions)
-        return _Carried(target, fit, carried, other_way, fit.map(self._codes(source, "held_out")))
-
     # --------------------------------------------------------------------------------------------------- judging
 
-    def _judge_one(self, plane: Hyperplane, codes: Latents, sides: _Sides) -> _Judged:
+    def _judge_one(self, plane: Hyperplane, codes: Latents, sides: Sides) -> _Judged:
         scores, labels = plane.distance(codes[sides.rows]), sides.labels
         accuracy = ((scores > 0) == labels).double().mean().item()
         auc = area_under_curve(scores, labels.double())
@@ -510,8 +300,8 @@ class Directions(AbstractSpacesAnalysis):
     def _judge(
         self,
         participants: Sequence[Participant],
-        attributes: Sequence[_Attribute],
-        learnt: Mapping[str, Mapping[str, _Learnt]],
+        attributes: Sequence[Attribute],
+        learnt: Mapping[str, Mapping[str, Learnt]],
         found: Numbers,
     ) -> dict[tuple[str, str, str], _Judged]:
         """Of every model, attribute and method."""
@@ -532,8 +322,8 @@ class Directions(AbstractSpacesAnalysis):
     def _probes(
         self,
         participants: Sequence[Participant],
-        attributes: Sequence[_Attribute],
-        learnt: Mapping[str, Mapping[str, _Learnt]],
+        attributes: Sequence[Attribute],
+        learnt: Mapping[str, Mapping[str, Learnt]],
         judged: Mapping[tuple[str, str, str], _Judged],
     ) -> Table:
         methods = (*SUPERVISED, *UNSUPERVISED)
@@ -573,8 +363,8 @@ class Directions(AbstractSpacesAnalysis):
     def _cosines(
         self,
         participants: Sequence[Participant],
-        attributes: Sequence[_Attribute],
-        learnt: Mapping[str, Mapping[str, _Learnt]],
+        attributes: Sequence[Attribute],
+        learnt: Mapping[str, Mapping[str, Learnt]],
     ) -> Table:
         pairs = (*_COMPARED, *(("mean", method) for method in UNSUPERVISED))
         rows: list[Sequence[str | float]] = [
@@ -593,7 +383,7 @@ class Directions(AbstractSpacesAnalysis):
                 cells: list[str | float] = []
                 for a, b in pairs:
                     first, second = here.direction(a), here.direction(b)
-                    cells.append("" if first is None or second is None else _cosine(first, second))
+                    cells.append("" if first is None or second is None else cosine(first, second))
                 cells += [here.halves.get(method, "") for method in NUMBERED]
                 rows.append((one.name, attribute.name, *cells, one.dim**-0.5))
         return rows
@@ -601,9 +391,9 @@ class Directions(AbstractSpacesAnalysis):
     def _transfer(
         self,
         source: Participant,
-        carried: Sequence[_Carried],
-        attributes: Sequence[_Attribute],
-        learnt: Mapping[str, Mapping[str, _Learnt]],
+        carried: Sequence[Carried],
+        attributes: Sequence[Attribute],
+        learnt: Mapping[str, Mapping[str, Learnt]],
         judged: Mapping[tuple[str, str, str], _Judged],
         found: Numbers,
     ) -> Table:
@@ -633,9 +423,9 @@ class Directions(AbstractSpacesAnalysis):
                 cosines: list[str | float] = []
                 for method in SUPERVISED:
                     first, second = moved.direction(method), own.direction(method)
-                    cosines.append("" if first is None or second is None else _cosine(first, second))
+                    cosines.append("" if first is None or second is None else cosine(first, second))
                     if method in NUMBERED and first is not None and second is not None:
-                        found.add(f"{pair}/cosine_{method}_{attribute.name}", _cosine(first, second))
+                        found.add(f"{pair}/cosine_{method}_{attribute.name}", cosine(first, second))
                 cells: list[str | float] = [""] * 9
                 if attribute.held_out.complete and attribute.name in one.other_way:
                     other_auc = self._judge_one(one.other_way[attribute.name], codes, attribute.held_out).auc
@@ -652,19 +442,17 @@ class Directions(AbstractSpacesAnalysis):
                 rows.append((name, attribute.name, *cosines, *cells))
         return rows
 
-    def _heat(self, rows: Mapping[str, Sequence[float]], attributes: Sequence[_Attribute], title: str) -> Images:
+    def _heat(self, rows: Mapping[str, Sequence[float]], attributes: Sequence[Attribute], title: str) -> Images:
         return heat_map(
             list(rows.values()), list(rows), [one.name for one in attributes], title=title, low=0.0, high=1.0
         )
 
-    # --------------------------------------------------------------------------------------------------- editing
-
     def _ways(
         self,
         participants: Sequence[Participant],
-        carried: Sequence[_Carried],
-        learnt: Mapping[str, Mapping[str, _Learnt]],
-    ) -> Iterator[tuple[str, Participant, Mapping[str, _Learnt]]]:
+        carried: Sequence[Carried],
+        learnt: Mapping[str, Mapping[str, Learnt]],
+    ) -> Iterator[Way]:
         """How the sheets call them: a model and the directions along which its images are edited."""
         first = participants[0]
         yield first.name, first, learnt[first.name]
@@ -672,118 +460,14 @@ class Directions(AbstractSpacesAnalysis):
             yield one.target.name, one.target, learnt[one.target.name]
             yield f"{first.name} to {one.target.name}", one.target, one.learnt
 
-    def _sheets(
-        self, ways: Sequence[tuple[str, Participant, Mapping[str, _Learnt]]], attributes: Sequence[_Attribute]
-    ) -> dict[str, Images]:
-        """For each attribute and way so many images: themselves, their reconstructions, and edits."""
-        side = max(one.model.resolution for _, one, _ in ways)
-        pictures = {}
-        for attribute in attributes:
-            blocks = {}
-            for label, one, learnt in ways:
-                step = learnt[attribute.name].step(self.edited)
-                if step is None:
-                    continue
-                codes = self._codes(one, "held_out")
-                shown = spread(len(codes), self.rows)
-                places = one.places("held_out", self.num)
-                columns = [one.images("held_out", [places[row] for row in shown]).cpu()]
-                columns += [self._decoded(one, codes[shown] + factor * step) for factor in (0.0, *self.strengths)]
-                blocks[label] = resize(torch.stack(columns, 1).flatten(0, 1).float(), side, "bilinear")
-            if blocks:
-                pictures[f"directions_{file_stem(attribute.name)}"] = labelled_rows(
-                    blocks, 2 + len(self.strengths), factor=magnification(side)
-                )
-        return pictures
-
-    def _decoded(self, one: Participant, latents: Latents) -> Images:
-        return quantise(one.decode(latents, self.batch_size))
-
-    def _edits(
-        self,
-        ways: Sequence[tuple[str, Participant, Mapping[str, _Learnt]]],
-        attributes: Sequence[_Attribute],
-        regressor: LabelRegressor,
-        found: Numbers,
-    ) -> dict[str, Table]:
-        """What edits along the models' own and carried directions change, as a regressor sees it."""
-        strengths = sorted({*self.strengths, MEASURED_AT})
-        rows: list[Sequence[str | float]] = [
-            (
-                "directions",
-                "attribute",
-                "change at +1",
-                "right way",
-                "leakage",
-                "leaks most into",
-                *(f"{factor:+g}" for factor in strengths),
-            )
-        ]
-        known = [one for one in attributes if one.name in regressor.names]
-        for attribute in attributes:
-            name = attribute.name
-            if name not in regressor.names:
-                found.notes.append(f"the regressor does not know {name}, so edits by it are not measured")
-            elif name not in regressor.reliable:
-                found.notes.append(f"the regressor estimates {name} poorly, so what it says of edits means little")
-        several = len({one.name for _, one, _ in ways}) > 1
-        for label, one, learnt in ways:
-            read = regressor.to(device_of(one.model))
-            codes = self._codes(one, "held_out")
-            codes = codes[spread(len(codes), self.num_edited)]
-            with phase(f"edits: {label}"):
-                before = self._estimates(one, codes, read)
-                for attribute in known:
-                    step = learnt[attribute.name].step(self.edited)
-                    if step is None:
-                        continue
-                    seen = {
-                        factor: label_change(
-                            read, attribute.name, before, self._estimates(one, codes + factor * step, read)
-                        )
-                        for factor in strengths
-                    }
-                    at_one = seen[MEASURED_AT]
-                    name = f"{label.replace(' to ', '_to_')}/" if several else ""
-                    found.add(f"{name}change_{attribute.name}", at_one.changes[attribute.name])
-                    for number, value in (("right_way", at_one.right_way), ("leakage", at_one.leakage)):
-                        if value is not None:
-                            found.add(f"{name}{number}_{attribute.name}", value)
-                    rows.append(
-                        (
-                            label,
-                            attribute.name,
-                            at_one.changes[attribute.name],
-                            "" if at_one.right_way is None else at_one.right_way,
-                            "" if at_one.leakage is None else at_one.leakage,
-                            _most(at_one, attribute.name),
-                            *(seen[factor].changes[attribute.name] for factor in strengths),
-                        )
-                    )
-        return {f"edits by {self.edited} directions": rows}
-
-    def _estimates(self, one: Participant, latents: Latents, regressor: LabelRegressor) -> Estimates:
-        """What the regressor says of decoded latents, equal on all ranks, which share the work."""
-        mine = share(len(latents))
-        values = [torch.empty(0, len(regressor.names))]
-        scores = [torch.empty(0, len(regressor.names))]
-        device = device_of(one.model)
-        for piece in batches(mine, self.batch_size):
-            images = quantise(one.model.decode(latents[list(piece)].to(device)).float())
-            values.append(regressor(images).cpu())
-            scores.append(regressor.scores(images).cpu())
-        index = as_tensor(mine)
-        gathered = (distributed.gather_ragged(torch.cat(parts), index)[0].double() for parts in (values, scores))
-        return Estimates(*gathered)
-
     # --------------------------------------------------------------------------------------------- what is kept
 
     def _files(
         self,
         participants: Sequence[Participant],
-        carried: Sequence[_Carried],
-        attributes: Sequence[_Attribute],
-        learnt: Mapping[str, Mapping[str, _Learnt]],
+        carried: Sequence[Carried],
+        attributes: Sequence[Attribute],
+        learnt: Mapping[str, Mapping[str, Learnt]],
     ) -> Iterator[tuple[str, Callable[[Path], None]]]:
         """Every direction from labels, under MODEL_ATTRIBUTE_METHOD or FIRST_to_OTHER_ATTRIBUTE_METHOD."""
         spaces = [(one.name, learnt[one.name]) for one in participants]
@@ -799,8 +483,8 @@ class Directions(AbstractSpacesAnalysis):
     def _protocol(
         self,
         participants: Sequence[Participant],
-        attributes: Sequence[_Attribute],
-        carried: Sequence[_Carried],
+        attributes: Sequence[Attribute],
+        carried: Sequence[Carried],
         regressor: LabelRegressor | None,
         found: Numbers,
     ) -> dict[str, Any]:
@@ -834,13 +518,7 @@ class Directions(AbstractSpacesAnalysis):
         return protocol
 
 
-def _cosine(a: Direction | None, b: Direction | None) -> float:
-    if a is None or b is None:
-        return float("nan")
-    return nn.functional.cosine_similarity(a.double(), b.double()).item()
-
-
-def _auc(judged: Mapping[tuple[str, str, str], _Judged], one: Participant, attribute: _Attribute) -> float:
+def _auc(judged: Mapping[tuple[str, str, str], _Judged], one: Participant, attribute: Attribute) -> float:
     """By the svm; NaN where nothing was judged."""
     found = judged.get((one.name, attribute.name, "svm"))
     return float("nan") if found is None else found.auc
@@ -850,50 +528,10 @@ def _correlation(a: Scores, b: Scores) -> float:
     return torch.corrcoef(torch.stack([a.double(), b.double()]))[0, 1].item()
 
 
-def _across(direction: Direction, codes: Latents, sides: _Sides) -> Hyperplane:
-    return midway_hyperplane(direction, codes[sides.present], codes[sides.absent])
-
-
-def _best_axis(axes: Axes, codes: Latents, sides: _Sides) -> tuple[int, Direction]:
-    """The axis along which both kinds are furthest apart, in units of the codes' deviation, towards the attribute."""
-    scores = codes.double() @ axes.directions.double().T
-    gaps = (scores[sides.present].mean(0) - scores[sides.absent].mean(0)) / scores.std(0)
-    gaps = torch.where(gaps.isfinite(), gaps, 0.0)
-    place = int(gaps.abs().argmax())
-    return place, axes.directions[place : place + 1] * (-1.0 if gaps[place] < 0 else 1.0)
-
-
-def _factorised(one: Participant) -> Axes | None:
-    """Axes that the layers which read a model's latents amplify most; none if there are no such layers."""
-    decoder: Any = one.model
-    if not isinstance(one.model, nn.Module):
-        return None
-    space: AbstractLatentSpace = decoder.latent_space
-    within = space.space if isinstance(space, PerLayer) else space
-    normal = IndexedRandom(0, "directions/factorised").normal(range(1), within.num_normals)
-    latent = within.from_normal(normal.to(device_of(decoder)))
-
-    def decode(point: Latents) -> Images:
-        images: Images = decoder.decode(space.repeat(point) if isinstance(space, PerLayer) else point)
-        return images
-
-    weights = reading_weights(one.model, decode, latent)
-    if not weights:
-        return None
-    axes = factorised_directions([weight.cpu() for weight in weights])
-    return Axes(space.repeat(axes.directions), axes.strengths) if isinstance(space, PerLayer) else axes
-
-
 def _auc_of(scores: Scores, labels: Tensor) -> float:
     """As far as a resample has both kinds; else a guess's."""
     auc = area_under_curve(scores, labels.double())
     return 0.5 if math.isnan(auc) else auc
-
-
-def _most(change: LabelChange, label: str) -> str:
-    """The other label that an edit changes most."""
-    others = {name: abs(value) for name, value in change.in_deviations.items() if name != label}
-    return max(others, key=lambda name: others[name]) if others else ""
 
 
 def _write(direction: Direction, path: Path) -> None:

@@ -113,6 +113,22 @@ class AbstractAnalysis(ABC):
             protocol["data"] = dict(source.recipe)
         return dataclasses.replace(result, protocol=protocol)
 
+    def look_ahead(self, model: Any) -> tuple[str, ...]:
+        """Finds out before long work begins what would fail after it; computes nothing.
+
+        Args:
+            model: with which the analysis will be called, or a later state of it.
+
+        Returns:
+            Sentences for whoever waits, such as which networks take the place of absent ones.
+
+        Raises:
+            TypeError: if the model does not offer what the analysis needs.
+            ValueError: if weights or other files that it needs are absent or damaged.
+        """
+        require(model, self.requires, by=self.name)
+        return ()
+
     @abstractmethod
     def run(self, model: Any, source: ImageSource | None) -> Result:
         """Does the work; called on every process, each of which does its share."""

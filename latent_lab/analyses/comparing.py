@@ -101,6 +101,8 @@ SUBJECTS: Mapping[str, str] = {
     "recovery": "recovery",
 }
 """Entry of a protocol -> what it is about. An entry that is the beginning of a number's name is about that number."""
+MODELS = "models"
+"""Entry of analyses of latent spaces: who took part, under names, of which only sizes decide on numbers."""
 RECIPES = frozenset({"data", "reference"})
 """Entries that describe images: under "hash" they have a digest of all that decides on the content."""
 WITHOUT_EFFECT = frozenset(
@@ -212,6 +214,9 @@ def facts_of(name: str, result: Recorded) -> dict[str, Any]:
     for entry, value in result.protocol.items():
         subject = SUBJECTS.get(entry, EVERYTHING)
         if entry not in SUBJECTS and _names_another_number(entry, name, result):
+            continue
+        if entry == MODELS:
+            facts |= {f"{entry}.{place}.{key}": one[key] for place, one, key in _sizes(value)}
             continue
         if family is None and entry == "options":
             options = _mapping(value)
@@ -335,6 +340,12 @@ def _names_another_number(entry: str, name: str, result: Recorded) -> bool:
     """Whether an entry bears the name of other numbers than this one."""
     named = [number for number in result.numbers if number == entry or number.startswith(f"{entry}_")]
     return bool(named) and name not in named
+
+
+def _sizes(models: Any) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """Place, facts and key of what decides on a number of a model, apart from its weights."""
+    for place, one in enumerate(map(_mapping, _mapping(models).values())):
+        yield from ((place, one, key) for key in ("dim", "resolution") if key in one)
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

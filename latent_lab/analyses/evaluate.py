@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ from latent_lab.metrics import (
 )
 from latent_lab.metrics.functional import (
     FaceCropped,
-    Interval,
+    Moments,
     PairMeasure,
     mean_absolute_error,
     mean_squared_error,
@@ -61,11 +61,11 @@ from latent_lab.metrics.functional import (
     structural_similarity,
 )
 from latent_lab.metrics.functional.path_length import RECIPES, PathRecipe
-from latent_lab.metrics.functional.sliced_wasserstein import FEW_RESAMPLES
+from latent_lab.metrics.functional.sliced_wasserstein import FEW_RESAMPLES, SlicedWassersteinIntervals
 from latent_lab.metrics.functional.structural_similarity import SCALE_WEIGHTS, WINDOW
 from latent_lab.metrics.statistics_files import ReferenceStatistics, read_statistics
 from latent_lab.networks.extraction import Viewing
-from latent_lab.networks.face_identity import IdentityDistance, find_identity
+from latent_lab.networks.face_identity import DlibIdentity, IdentityDistance, find_identity
 from latent_lab.networks.features import SEEING_FACES, AbstractExtractor, find_extractor
 from latent_lab.networks.perceptual import AbstractPerceptualDistance, find_perceptual
 from latent_lab.networks.pretrained import sha256_of
@@ -78,6 +78,15 @@ PATH_SAMPLINGS = ("end", "full")
 PATH_SPACES = ("own", "w")
 _SMALLEST_CROPPED = 64
 _ROUNDED = "samples, images and reconstructions clamped and rounded to 8 bits, except for path lengths"
+
+
+class _Instruments(NamedTuple):
+    """What an evaluation measures with, on the CPU; none for what its metrics do not need."""
+
+    extractor: AbstractExtractor | None
+    statistics: ReferenceStatistics | None
+    perceptual: AbstractPerceptualDistance | None
+    identity: DlibIdentity | None
 
 
 @dataclass
@@ -243,9 +252,7 @@ class Evaluate(AbstractAnalysis):
             ValueError: if it has no layer `mix_at_layer`, weights are absent, or a source has fewer than two images.
         """
         assert source is not None
-        self.sampling().check(model, by=self.name)
-        if "ppl" in self.metrics and self._maps_first(model):
-            require(model, AbstractMappedDecoder, by=f"{self.name} with path_space w")  # type: ignore[type-abstract]
+        self._check(model)
         session = self._prepare(model, source)
         if self._of_sets or session.wasserstein:
             self._compare_samples(session)
@@ -291,13 +298,37 @@ class Evaluate(AbstractAnalysis):
         """Whether paths run in W of a model whose own latents are others."""
         return self.path(model.resolution).space == "w" and model.latent_space.symbol != "w"
 
-    def _prepare(self, model: AbstractDecoder, source: ImageSource) -> _Session:
-        device = device_of(model)
-        reference = source.reference if isinstance(source, HeldOut) else source
-        for what, images in (("held-out", source), ("reference", reference)):
-            if len(images) < 2:
-                raise ValueError(f"evaluate needs at least 2 {what} images, got {len(images)}: name a larger data set")
-        extractor = perceptual = identity = statistics = None
+    def look_ahead(self, model: Any) -> tuple[str, ...]:
+        """As of any analysis; sentences say which networks take the place of those that have given numbers their names.
+
+        Raises:
+            TypeError: as of `run`.
+            ValueError: as of `run`, images aside.
+        """
+        super().look_ahead(model)
+        self._check(model)
+        found = self._instruments(model)
+        said = []
+        for option, instrument, number in (
+            (self.extractor, found.extractor, "FID"),
+            (self.perceptual, found.perceptual, "LPIPS"),
+        ):
+            if option == "auto" and instrument is not None and not instrument.canonical:
+                said.append(
+                    f"{self.name} measures with {instrument.name} and gives no {number}, whose weights are not on this "
+                    "machine (`latent-lab weights` says where to get them)"
+                )
+        return tuple(said)
+
+    def _check(self, model: AbstractDecoder) -> None:
+        """Whether the model can do what the options ask for."""
+        self.sampling().check(model, by=self.name)
+        if "ppl" in self.metrics and self._maps_first(model):
+            require(model, AbstractMappedDecoder, by=f"{self.name} with path_space w")  # type: ignore[type-abstract]
+
+    def _instruments(self, model: AbstractDecoder) -> _Instruments:
+        """Everything whose weights or files may be absent."""
+        extractor = statistics = perceptual = identity = None
         if self._of_sets:
             extractor = find_extractor(
                 self.extractor,
@@ -307,14 +338,23 @@ class Evaluate(AbstractAnalysis):
                 quantisation=self.quantisation,
                 download=self.download,
                 box=self.identity_box if self.extractor in SEEING_FACES else None,
-            ).to(device)
-            # Read before anything is computed: what is wrong with a file should not cost an hour of samples.
+            )
             if self.reference_statistics is not None:
                 statistics = read_statistics(self.reference_statistics, extractor)
         if {"lpips", "ppl"} & set(self.metrics):
-            perceptual = find_perceptual(self.perceptual, self.perceptual_path, download=self.download).to(device)
+            perceptual = find_perceptual(self.perceptual, self.perceptual_path, download=self.download)
         if self.identity is not None and isinstance(model, AbstractAutoencoder):
-            identity = IdentityDistance(find_identity(self.identity_path, self.identity_box).to(device))
+            identity = find_identity(self.identity_path, self.identity_box)
+        return _Instruments(extractor, statistics, perceptual, identity)
+
+    def _prepare(self, model: AbstractDecoder, source: ImageSource) -> _Session:
+        device = device_of(model)
+        reference = source.reference if isinstance(source, HeldOut) else source
+        for what, images in (("held-out", source), ("reference", reference)):
+            if len(images) < 2:
+                raise ValueError(f"evaluate needs at least 2 {what} images, got {len(images)}: name a larger data set")
+        # Before anything is computed: what is wrong with a file should not cost an hour of samples.
+        extractor, statistics, perceptual, identity = self._instruments(model)
         session = _Session(
             model=model,
             device=device,
@@ -322,9 +362,9 @@ class Evaluate(AbstractAnalysis):
             metric_device=device if device.type == "cuda" else torch.device("cpu"),
             held_out=source,
             reference=reference,
-            extractor=extractor,
-            perceptual=perceptual,
-            identity=identity,
+            extractor=None if extractor is None else extractor.to(device),
+            perceptual=None if perceptual is None else perceptual.to(device),
+            identity=None if identity is None else IdentityDistance(identity.to(device)),
             statistics=statistics,
             wasserstein="swd" in self.metrics,
             channels=reference.batch([0], model.resolution).images.shape[1],
@@ -400,9 +440,10 @@ class Evaluate(AbstractAnalysis):
                 reals = real_images(model, session.reference, [places[i] for i in indices])
                 wasserstein.update(reals, as_tensor(indices), real=True)
             name = f"swd_{count_name(num_swd)}{sampling.suffix}"
-            session.found.add(name, wasserstein.compute().item(), self._wasserstein_interval(wasserstein))
+            intervals = self._wasserstein_intervals(wasserstein)
+            session.found.add(name, wasserstein.compute().item(), intervals and intervals.mean)
             for size, value in wasserstein.levels.items():
-                session.found.add(f"{name}_at_{size}px", value)
+                session.found.add(f"{name}_at_{size}px", value, intervals and intervals.levels[size])
             session.protocol["swd"] = {"images": num_swd, "scale": 1000, "patches": "128 per image and level, 7x7 px"}
             if session.statistics is not None:
                 # These numbers are of images all the same, and the protocol's reference is the file.
@@ -419,7 +460,13 @@ class Evaluate(AbstractAnalysis):
             session.protocol["num_reference"] = statistics.moments.num_vectors
             session.found.notes += statistics.notes
             session.found.notes += _other_sizes(file.name, statistics.protocol, session.protocol)
-            return Reference(statistics.moments, statistics.features, is_training=False)
+            mean, covariance, num_vectors = statistics.moments
+            there = session.metric_device
+            return Reference(
+                Moments(mean.to(there), covariance.to(there), num_vectors),
+                None if statistics.features is None else statistics.features.to(there),
+                is_training=False,
+            )
         places = spread(len(session.reference), self.num_reference)
         session.protocol["num_reference"] = len(places)
         features = reference_features(
@@ -478,18 +525,20 @@ class Evaluate(AbstractAnalysis):
             name = f"rec_{distance_name(extractor, 'f')}_{of_count}"
             frechet_numbers(found, name, reference_of(originals, is_training=False), reconstructed, resampling)
         if wasserstein is not None:
-            interval = self._wasserstein_interval(wasserstein, paired=True)
-            found.add(f"rec_swd_{of_count}", wasserstein.compute().item(), interval)
+            intervals = self._wasserstein_intervals(wasserstein, paired=True)
+            found.add(f"rec_swd_{of_count}", wasserstein.compute().item(), intervals and intervals.mean)
         shown = places[: max(1, self.num_pictures // 2)]
         sheet = over_and_under(
             *reconstruct_places(model, session.held_out, shown, self.batch_size), columns=self.columns
         )
         session.pictures["reconstructions"] = enlarge(sheet, magnification(model.resolution))
 
-    def _wasserstein_interval(self, metric: SlicedWasserstein, *, paired: bool = False) -> Interval | None:
+    def _wasserstein_intervals(
+        self, metric: SlicedWasserstein, *, paired: bool = False
+    ) -> SlicedWassersteinIntervals | None:
         """From few resamples, each of which costs as much as the distance itself."""
         few = min(self.num_resamples, FEW_RESAMPLES)
-        return metric.interval(paired=paired, level=self.level, num_resamples=few, seed=self.seed) if few else None
+        return metric.intervals(paired=paired, level=self.level, num_resamples=few, seed=self.seed) if few else None
 
     def _measures(self, session: _Session) -> dict[str, PairMeasure]:
         """What reconstructions are measured by, by the names of the numbers."""

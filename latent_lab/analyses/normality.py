@@ -17,9 +17,9 @@ from torch import Tensor
 
 from latent_lab import distributed
 from latent_lab.analyses.base import Result, Table
-from latent_lab.analyses.feeding import as_tensor, batches, prior_latents, share
+from latent_lab.analyses.feeding import as_tensor, batches, share
 from latent_lab.analyses.set_numbers import count_name
-from latent_lab.analyses.spaces import AbstractSpacesAnalysis, Participant, checked_codes, number_name
+from latent_lab.analyses.spaces import AbstractSpacesAnalysis, Participant, number_name
 from latent_lab.metrics.functional import (
     HenzeZirkler,
     MonteCarloTest,
@@ -209,24 +209,14 @@ class Normality(AbstractSpacesAnalysis):
             samples = one.prior(len(held_out), self.seed, STREAM)
             yield _Codes("prior_", "samples of the prior", samples)
         if self.cycle:
-            yield _Codes("cycle_", "prior, decoded and encoded again", self._cycled(one, len(held_out)))
+            cycled = one.cycled(len(held_out), self.seed, STREAM, self.batch_size)
+            yield _Codes("cycle_", "prior, decoded and encoded again", cycled)
 
     def _held_out(self, one: Participant) -> Latents:
         codes = one.codes("held_out", self.num, self.batch_size)
         if len(codes) < _LEAST:
             raise ValueError(f"normality needs at least {_LEAST} images, got {len(codes)}: name a larger data set")
         return codes
-
-    def _cycled(self, one: Participant, count: int) -> Latents:
-        """encode(decode(z)) of samples of the prior, on all ranks."""
-        mine = share(count)
-        rows = [torch.empty(0, one.dim)]
-        with phase(f"decoding and encoding with {one.name}"):
-            for indices in batches(mine, self.batch_size):
-                images = one.model.decode(prior_latents(one.model, self.seed, STREAM, indices))
-                rows.append(one.model.encode(images.float()).float().cpu())
-        codes = distributed.gather_ragged(torch.cat(rows), as_tensor(mine))[0]
-        return checked_codes(codes, f"{one.name} (of decoded samples)")
 
     # ---------------------------------------------------------------------------------------------------- the tests
 

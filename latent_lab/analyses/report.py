@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import markdown
+from PIL import Image
 
 from latent_lab import distributed
 from latent_lab.analyses.base import Result, Table
@@ -75,21 +77,21 @@ def write_report(result: Result, folder: Path) -> Path:
     if distributed.rank() != 0:
         return path
     result.save(folder)
-    lines = [f"# {result.analysis}", "", *_body(result, "##", "")]
+    lines = [f"# {result.analysis}", "", *body_lines(result, "##", "")]
     for title, section in result.sections.items():
-        lines += ["", f"## {title}", "", *_body(section, "###", f"{section.analysis}/")]
-    lines += ["", "## Protocol", "", *_protocol_lines(result.protocol)]
+        lines += ["", f"## {title}", "", *body_lines(section, "###", f"{section.analysis}/")]
+    lines += ["", "## Protocol", "", *protocol_lines(result.protocol)]
     for title, section in result.sections.items():
         own = {key: value for key, value in section.protocol.items() if value != result.protocol.get(key)}
-        lines += ["", f"### Protocol of: {title}", "", *_protocol_lines(own)]
+        lines += ["", f"### Protocol of: {title}", "", *protocol_lines(own)]
     text = "\n".join(lines) + "\n"
-    _write(path, text)
+    write_page(path, text)
     if result.sections:
-        _write(folder / "report.html", html_page(text, folder, title=result.analysis))
+        write_page(folder / "report.html", html_page(text, folder, title=result.analysis))
     return path
 
 
-def _body(result: Result, heading: str, pictures: str) -> Iterator[str]:
+def body_lines(result: Result, heading: str, pictures: str) -> Iterator[str]:
     """Numbers, tables, pictures and notes of one result.
 
     Args:
@@ -112,13 +114,15 @@ def _body(result: Result, heading: str, pictures: str) -> Iterator[str]:
         yield from ("", f"{heading} Notes", "", *(f"- {note}" for note in notes))
 
 
-def _protocol_lines(protocol: Mapping[str, Any]) -> Iterator[str]:
+def protocol_lines(protocol: Mapping[str, Any]) -> Iterator[str]:
+    """A table of all entries but the notes, nested ones with dotted names."""
     yield from ("| what | value |", "|---|---|")
     rest = {key: value for key, value in protocol.items() if key != "notes"}
     yield from (f"| {_cell(name)} | {_cell(value)} |" for name, value in _flat(rest))
 
 
-def _write(path: Path, text: str) -> None:
+def write_page(path: Path, text: str) -> None:
+    """Writes text; the file appears whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
@@ -130,24 +134,49 @@ table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.7rem; text-align: left; vertical-align: top; }
 td[style*="right"] { white-space: nowrap; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; }
+pre { background: #f6f6f6; padding: 0.7rem; overflow-x: auto; font-size: 0.85rem; }
+details { margin: 0.7rem 0; }
+summary { cursor: pointer; }
 """
+_SHOWN_WIDTH = 1200
+_JPEG_QUALITY = 88
 
 
-def html_page(text: str, folder: Path, *, title: str) -> str:
+def html_page(text: str, folder: Path, *, title: str, largest: int | None = None) -> str:
     """A page of Markdown as HTML that holds its pictures and its style.
 
     Args:
-        text: Markdown with tables; pictures are PNG files named relative to the folder.
+        text: Markdown with tables, fenced code, and `<details markdown="1">` around what is folded; pictures are PNG
+            files named relative to the folder.
         folder: of the pictures.
         title: for the browser.
+        largest: bytes above which a picture's file is shown at most 1200 pixels wide and as JPEG, which a line at the
+            end says; none: pictures are embedded as they are.
     """
+    smaller = False
 
     def embedded(match: re.Match[str]) -> str:
-        content = base64.b64encode((folder / match[1]).read_bytes()).decode("ascii")
-        return f'src="data:image/png;base64,{content}"'
+        nonlocal smaller
+        content, kind = (folder / html.unescape(match[1])).read_bytes(), "png"
+        if largest is not None and len(content) > largest:
+            content, kind, smaller = _as_jpeg(content), "jpeg", True
+        return f'src="data:image/{kind};base64,{base64.b64encode(content).decode("ascii")}"'
 
-    body = re.sub(r'src="([^":]+\.png)"', embedded, markdown.markdown(text, extensions=["tables"]))
+    extensions = ["tables", "fenced_code", "md_in_html"]
+    body = re.sub(r'src="([^":]+\.png)"', embedded, markdown.markdown(text, extensions=extensions))
+    if smaller:
+        body += "\n<p>Large pictures are shown smaller and as JPEG; the PNG files lie beside this page.</p>"
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
         f"<style>\n{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+def _as_jpeg(png: bytes) -> bytes:
+    """The picture at most `_SHOWN_WIDTH` pixels wide."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        shown = picture.convert("RGB")
+        shown.thumbnail((_SHOWN_WIDTH, 4 * _SHOWN_WIDTH))
+        shown.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()

@@ -109,6 +109,11 @@ class Reference:
     is_training: bool
     """Whether these are the images that the model was trained on."""
 
+    @property
+    def known(self) -> Features | Moments:
+        """The features, else the moments."""
+        return self.moments if self.features is None else self.features
+
 
 def reference_of(features: Features, *, is_training: bool) -> Reference:
     """The reference that computed features make."""
@@ -122,18 +127,35 @@ def frechet_numbers(
     fake: Features,
     resampling: Resampling,
 ) -> None:
-    """The Frechet distance under a name, with its interval where all features are known."""
+    """The Frechet distance under a name, with its interval; a warning where there are no more images than features."""
     estimate = frechet_distance(real.moments, moments(fake))
     found.raw[name] = estimate.raw
-    interval = None if real.features is None else resampling.of(frechet_interval, real.features, fake)
-    found.add(name, estimate.value, interval)
-    known = real.moments.num_vectors
-    count = len(fake) if known is None else min(known, len(fake))
-    if count <= fake.shape[1]:
-        found.notes.append(
-            f"{name}: {count} images for {fake.shape[1]} features, so the covariance lacks full rank and the distance "
-            "is too large: compare it only with numbers of the same counts"
-        )
+    found.add(name, estimate.value, resampling.of(frechet_interval, real.known, fake))
+    warning = rank_warning(name, real.moments.num_vectors, len(fake), fake.shape[1])
+    if warning is not None:
+        found.notes.append(warning)
+
+
+def rank_warning(name: str, num_real: int | None, num_fake: int, num_features: int) -> str | None:
+    """What to know of a Frechet distance of no more images than features; none if there are enough.
+
+    It is defined, since the smaller set spans its own covariance, so it is no error; but its bias, about a constant
+    over the number of images, is then as large as what it measures.
+
+    Args:
+        name: of the number.
+        num_real: reference images; none: not known.
+        num_fake: images that are compared with them.
+        num_features: of the extractor.
+    """
+    counts = {"images": num_fake} if num_real is None else {"images": num_fake, "reference images": num_real}
+    few = [f"{count:,} {what}" for what, count in counts.items() if count <= num_features]
+    if not few:
+        return None
+    return (
+        f"{name} is of {' and '.join(few)}, no more than the {num_features:,} features: the covariance lacks full rank "
+        "and the distance is far too large, so compare it only with numbers of the same counts"
+    )
 
 
 def compare_sets(
@@ -166,22 +188,27 @@ def compare_sets(
     if "fd" in metrics:
         frechet_numbers(found, f"{distance_name(extractor)}_{of_count}", real, fake, resampling)
     frechet, kernel = (distance_name(extractor, kind) for kind in "fk")
-    parts: Mapping[str, Callable[[Numbers, Features], None]] = {
-        "kd": lambda into, rows: _kernel(into, rows, fake, f"{kernel}_{of_count}", seed, resampling),
-        "fd_infinity": lambda into, rows: _infinity(
-            into, rows, fake, f"{frechet}_infinity_{of_count}", seed, resampling
-        ),
-        "pr": lambda into, rows: _overlap(into, rows, fake, extractor.label, of_count, resampling),
-        "memorisation": lambda into, rows: _memorisation(into, real, rows, fake, extractor, of_count, resampling),
+    by_moments = metrics & {"fd", "fd_infinity"}
+    if real.features is None and by_moments and resampling.num_resamples:
+        found.notes.append(
+            f"intervals of {' and '.join(sorted(by_moments))} are over the samples alone: the reference statistics "
+            "hold no features"
+        )
+    of_features: Mapping[str, Callable[[Features], None]] = {
+        "kd": lambda rows: _kernel(found, rows, fake, f"{kernel}_{of_count}", seed, resampling),
+        "pr": lambda rows: _overlap(found, rows, fake, extractor.label, of_count, resampling),
+        "memorisation": lambda rows: _memorisation(found, real, rows, fake, extractor, of_count, resampling),
     }
-    for family, add in parts.items():
+    for family in ("kd", "fd_infinity", "pr", "memorisation"):
         if family not in metrics:
             continue
-        if real.features is None:
-            found.notes.append(f"{family} is left out: the reference statistics hold no features")
-            continue
         try:
-            add(found, real.features)
+            if family == "fd_infinity":
+                _infinity(found, real.known, fake, f"{frechet}_infinity_{of_count}", seed, resampling)
+            elif real.features is None:
+                found.notes.append(f"{family} is left out: the reference statistics hold no features")
+            else:
+                of_features[family](real.features)
         except ValueError as error:
             found.notes.append(f"{family} is left out: {error}")
     if "is" in metrics:
@@ -205,7 +232,7 @@ def _kernel(found: Numbers, real: Features, fake: OtherFeatures, name: str, seed
 
 
 def _infinity(
-    found: Numbers, real: Features, fake: OtherFeatures, name: str, seed: int, resampling: Resampling
+    found: Numbers, real: Features | Moments, fake: OtherFeatures, name: str, seed: int, resampling: Resampling
 ) -> None:
     estimate = frechet_infinity(real, fake, seed=seed)
     found.add(name, estimate.value, resampling.of(frechet_infinity_interval, real, fake, subset_seed=seed))

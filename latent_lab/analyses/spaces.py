@@ -121,6 +121,26 @@ class Participant:
         return checked_codes(codes, self.name)
 
     @torch.no_grad()
+    def cycled(self, num: int, seed: int, stream: str, batch_size: int = 64) -> Latents:
+        """encode(decode(z)) (num, D) of the samples z that `prior` gives, on the CPU; equal on all ranks, which share
+        the work. They are kept, as those of `codes` are; images in between are not rounded.
+
+        Raises:
+            ValueError: if codes are not finite, or all equal.
+        """
+        key = (f"cycle {seed} {stream}", num)
+        if key not in self._codes:
+            mine = share(num)
+            rows = [torch.empty(0, self.dim)]
+            with phase(f"decoding and encoding with {self.name}"):
+                for indices in batches(mine, batch_size):
+                    images = self.model.decode(prior_latents(self.model, seed, stream, indices))
+                    rows.append(self.model.encode(images.float()).float().cpu())
+            codes = distributed.gather_ragged(torch.cat(rows), as_tensor(mine))[0]
+            self._codes[key] = checked_codes(codes, f"{self.name} (of decoded samples)")
+        return self._codes[key]
+
+    @torch.no_grad()
     def codes_of(self, which: Which, num: int | None, indices: Sequence[int]) -> Latents:
         """Rows of what `codes` gives, on the CPU: kept ones where there are some, else encoded now and not kept."""
         places = self.places(which, num)

@@ -24,12 +24,13 @@ from latent_lab.analyses.feeding import (
 from latent_lab.analyses.sample import magnification
 from latent_lab.images import quantise
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractViewDecoder
+from latent_lab.latent.rotations import Matrices, check_rotations
 from latent_lab.metrics import ReconstructionError
 from latent_lab.metrics.functional import mean_squared_error
 from latent_lab.metrics.functional.bootstrap import LEVEL, mean_interval
 from latent_lab.networks.perceptual import AbstractPerceptualDistance, find_perceptual
 from latent_lab.plotting import labelled_rows
-from latent_lab.priors.rotations import Matrices, check_rotations, geodesic_angle
+from latent_lab.priors.rotations import geodesic_angle
 from latent_lab.types import Images, ImageSource
 
 PREDICTION = "prediction"

@@ -35,11 +35,13 @@ from latent_lab.metrics.functional.frechet import (
     frechet_interval,
     moments,
 )
+from latent_lab.networks.face_identity import box_of
 from latent_lab.networks.features import (
     EXTRACTORS,
     PRECISIONS,
     QUANTISATIONS,
     RESIZE_PROTOCOLS,
+    SEEING_FACES,
     AbstractExtractor,
     find_extractor,
 )
@@ -163,6 +165,9 @@ class WhyFrechet(AbstractAnalysis):
     """Of the base: inception, vgg16, efflite0, dlib_identity, dlib_age, random, a class path, or auto."""
     extractor_path: str | None = None
     """Its weights file, or a folder that holds it; other extractors are looked for in a folder, too."""
+    identity_box: tuple[float, ...] | str = "celeba"
+    """How faces are framed for extractors dlib_identity and dlib_age, the base or others: celeba, celeba_narrow, ffhq,
+    or [left, top, right, bottom] in shares of the image."""
     resize: str = "clean"
     """Of the base: clean, tf1, torch or torchmetrics."""
     seed: int = 0
@@ -183,6 +188,7 @@ class WhyFrechet(AbstractAnalysis):
             raise ValueError(f"theirs must be a finite number, got {self.theirs}")
         if self.resize not in RESIZE_PROTOCOLS:
             raise ValueError(f"resize must be {' or '.join(RESIZE_PROTOCOLS)}, got {self.resize!r}")
+        box_of(self.identity_box)
 
     @torch.no_grad()
     def run(self, model: AbstractDecoder, source: ImageSource | None) -> Result:
@@ -333,7 +339,9 @@ class WhyFrechet(AbstractAnalysis):
 
     def _extractors(self, notes: list[str]) -> dict[Way, AbstractExtractor]:
         """The base and its variants."""
-        base = find_extractor(self.extractor, self.extractor_path, resize=self.resize)
+        base = find_extractor(
+            self.extractor, self.extractor_path, resize=self.resize, box=self._box_for(self.extractor)
+        )
         found = {_BASE: base}
         named = _name_to_find(base, self.extractor)
         absent: list[str] = []
@@ -353,6 +361,7 @@ class WhyFrechet(AbstractAnalysis):
                             resize=changed["resize"],
                             quantisation=changed["quantisation"],
                             precision=changed["precision"],
+                            box=self._box_for(named),
                         )
                     except ValueError as error:  # as of a user's own network that takes images of any size
                         notes.append(f"{factor} {value} is left out: {error}")
@@ -360,7 +369,7 @@ class WhyFrechet(AbstractAnalysis):
             for name in EXTRACTORS:
                 if name in (named, _FOR_TESTS):
                     continue
-                other = _found(name, self.extractor_path, self.resize)
+                other = _found(name, self.extractor_path, self.resize, self._box_for(name))
                 if other is None:
                     absent.append(name)
                 else:
@@ -368,6 +377,10 @@ class WhyFrechet(AbstractAnalysis):
         if absent:
             notes.append(f"left out, since their weights are not on this machine: {', '.join(absent)}")
         return found
+
+    def _box_for(self, extractor: str) -> tuple[float, ...] | str | None:
+        """Where the face is, for extractors that ask."""
+        return self.identity_box if extractor in SEEING_FACES else None
 
     def _features(self, images: ImageSet, extractors: Mapping[Way, AbstractExtractor]) -> dict[Way, Features]:
         """Features of all extractors from one pass over the images, all rows on every rank, on the CPU."""
@@ -410,12 +423,12 @@ def _name_to_find(extractor: AbstractExtractor, asked: str) -> str:
     return next(name for name in EXTRACTORS if extractor.name.startswith(name))
 
 
-def _found(name: str, path: str | None, resize: str) -> AbstractExtractor | None:
+def _found(name: str, path: str | None, resize: str, box: tuple[float, ...] | str | None) -> AbstractExtractor | None:
     """An extractor whose weights are on this machine, beside those of the base if these are in a folder."""
     places = [path] if path is not None and Path(path).expanduser().is_dir() else []
     for place in (*places, None):
         try:
-            return find_extractor(name, place, resize=resize)
+            return find_extractor(name, place, resize=resize, box=box)
         except ValueError:
             continue
     return None

@@ -129,8 +129,10 @@ def build_analysis(name: str, options: Mapping[str, Any]) -> Any:
     """
     if name not in ANALYSES:
         raise ValueError(f"there is no analysis {name!r}: there are {', '.join(sorted(ANALYSES))}")
+    # Configurations have lists where options are tuples.
+    values = {option: tuple(value) if isinstance(value, list) else value for option, value in options.items()}
     try:
-        return ANALYSES[name](**options)
+        return ANALYSES[name](**values)
     except TypeError as error:
         raise ValueError(f"analysis {name}: {str(error).replace('__init__() ', '')}") from error
 

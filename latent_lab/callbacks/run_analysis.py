@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +25,7 @@ class RunAnalysis(Callback):
     Args:
         analysis: what to run, on every process.
         records: where numbers and pictures go.
-        folder: PNG files go here, one per picture and moment.
+        folder: PNG files go here, one per picture and moment, and what else an analysis writes.
         every_kimg: how often; None: only at the end.
         split: of the data, for analyses that read real images.
     """
@@ -48,11 +50,16 @@ class RunAnalysis(Callback):
         """Images seen at the latest run."""
         self._before = 0
         self._loaded: list[LatentModel] | None = None
+        self._said: set[str] = set()
 
     @property
     def state_key(self) -> str:
         """Two analyses with different options keep apart."""
         return f"RunAnalysis({self.analysis!r})"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses before training what would fail in the midst of it."""
+        self.analysis.look_ahead(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts counting."""
@@ -90,11 +97,26 @@ class RunAnalysis(Callback):
         self.numbers = {f"{self.split if source is not None else 'prior'}/{k}": v for k, v in result.numbers.items()}
         if self.numbers:
             self.records.numbers(trainer, self.numbers, model.images_seen)
+        self._say(result.protocol.get("notes", ()), model.images_seen)
+        moment = f"{model.images_seen / 1000:08.1f}k"
         for stem, sheet in result.pictures.items():
             self.records.picture(trainer, stem, sheet, model.images_seen)
             if distributed.rank() == 0:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                images.save_png(self.folder / f"{stem}-{model.images_seen / 1000:08.1f}k.png", sheet)
+                images.save_png(self.folder / f"{stem}-{moment}.png", sheet)
+        if distributed.rank() == 0:
+            for name, write in result.files.items():
+                path = self.folder / name
+                path = path.with_name(f"{path.stem}-{moment}{path.suffix}")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(path)
+
+    def _say(self, notes: Sequence[str], images_seen: int) -> None:
+        """On the console, each note when it comes up first: records hold numbers alone."""
+        for note in notes:
+            if note not in self._said and distributed.rank() == 0:
+                print(f"latent-lab: note: {self.analysis.name} at {images_seen / 1000:g} kimg: {note}", file=sys.stderr)
+            self._said.add(note)
 
     def _others(self, model: Any) -> list[LatentModel]:
         """The trained models that this one is compared with, read once."""

@@ -54,12 +54,17 @@ def dispatch(argv: list[str]) -> int:
     command = BY_NAME[name]
     if name == "help" and words[0] in BY_NAME and len(words) == 1 and words[0] != "data":
         command, words = BY_NAME[words[0]], ["--help"]
-    options = [*command.options, *_further_options(command, words)]
+    options = options_of_command(command, words)
     if "--help" in words or "-h" in words:
         print(command_help(command, options))
         return 0
     arguments = parse(words, options, command.sections, command.name)
     return _load(command.run)(arguments) or 0
+
+
+def options_of_command(command: Command, words: Sequence[str]) -> list[Option]:
+    """Its own and those of what it runs, which the words after its name may decide."""
+    return [*command.options, *_further_options(command, words)]
 
 
 def _further_options(command: Command, words: Sequence[str]) -> list[Option]:

@@ -19,7 +19,7 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, IterableDataset
 
 from latent_lab.cli.bench_latent import map_table, normality_table
-from latent_lab.cli.bench_metrics import extractor_table, statistics_table
+from latent_lab.cli.bench_metrics import evaluation_table, extractor_table, statistics_table
 from latent_lab.cli.console import quieten
 from latent_lab.data import SyntheticFaces
 from latent_lab.data.synthetic_renderer import render, sample_factors
@@ -115,7 +115,7 @@ def main() -> None:
     for name, measure in (("packed images loaded", loading), ("faces drawn", rendering)):
         cells = " | ".join(f"{measure(resolution, arguments.seconds):.0f}" for resolution in (32, 64, 128))
         lines.append(f"| {name} | {cells} |")
-    for of_metrics in (statistics_table, extractor_table, normality_table, map_table):
+    for of_metrics in (statistics_table, extractor_table, evaluation_table, normality_table, map_table):
         lines += ["", *of_metrics(arguments.seconds)]
     table = "\n".join(lines) + "\n"
     print(table)

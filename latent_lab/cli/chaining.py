@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,6 +47,7 @@ from latent_lab.cli.configuration import (
 )
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError, closest
+from latent_lab.cli.labelling import Labelling, label
 from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.results import finish
@@ -56,7 +57,7 @@ from latent_lab.cli.training import Run, Start, find_start, train
 from latent_lab.data import OrderedDomains
 from latent_lab.data.domains import DomainImages
 from latent_lab.growth import Stage
-from latent_lab.latent.chain import Chain
+from latent_lab.latent.chain import Chain, way_between
 from latent_lab.latent.interfaces import AbstractTranslator
 from latent_lab.metrics.functional.bootstrap import mean_interval
 from latent_lab.models import Translator
@@ -67,7 +68,7 @@ from latent_lab.networks.pretrained import sha256_of
 from latent_lab.recipes import plain
 from latent_lab.types import Images, Scores
 
-ACTIONS = ("build", "apply", "report")
+ACTIONS = ("build", "apply", "report", "label")
 _INDIFFERENT = ("root", "cache_dir", "num_workers", "eval_batch_size", "origin", "estimator_path", "compile")
 """Settings with which a chain that was begun may be continued although they changed."""
 
@@ -106,7 +107,12 @@ class Reporting(ChainReport):
 
 def action_options(words: Sequence[str]) -> type[Any] | None:
     """Whose fields are options of the action that is named first."""
-    kinds: dict[str, type[Any]] = {"build": ChainOptions, "apply": Applying, "report": Reporting}
+    kinds: dict[str, type[Any]] = {
+        "build": ChainOptions,
+        "apply": Applying,
+        "report": Reporting,
+        "label": Labelling,
+    }
     return kinds.get(words[0]) if words else None
 
 
@@ -123,6 +129,9 @@ def chain(arguments: Arguments) -> int:
         if rest:
             raise InputError(f"chain build takes no further word, got {rest[0]}: write --config {rest[0]}")
         return build(arguments)
+    if action == "label":
+        label(rest, arguments)
+        return 0
     if arguments.overrides and action == "apply":
         raise InputError("chain apply takes no keys of a configuration: the chain is used as it was built")
     if len(rest) != 1:
@@ -154,7 +163,7 @@ def build(arguments: Arguments) -> int:
     say(f"the chain is {work.ledger.structure}: {', '.join(work.ledger.chain)}")
     accelerator = str(work.trainer_options.get("accelerator", "auto"))
     plainly = Arguments(options={"accelerator": accelerator})
-    report(OpenedChain(work.folder, plainly), plainly)
+    report(OpenedChain(work.folder, plainly, work.translators), plainly)
     return 0
 
 
@@ -183,6 +192,11 @@ class _Work:
     folder: Path
     ledger: Ledger
     device: torch.device
+    translators: Translators = field(init=False)
+    """Those whose images were judged since the last training."""
+
+    def __post_init__(self) -> None:
+        self.translators = Translators(self.ledger, self.device)
 
     def check_data_and_estimator(self) -> tuple[tuple[str, ...], list[float]]:
         """Names of the domains, and the ages that translations into them should have.
@@ -206,6 +220,7 @@ class _Work:
         Raises:
             _Interrupted: if a signal or a guard ends the run.
         """
+        self.translators.forget()
         folder = self.folder / "trainings" / candidate.name
         say(f"{candidate.name}: {' and '.join(candidate.domains)}, in {folder}")
         start = find_start("auto", folder)
@@ -240,8 +255,7 @@ class _Work:
         }
 
     def _rows_of_reuse(self) -> Sequence[Stage]:
-        model = recipes.build_model(self.configuration)
-        return self.options.reuse or model.schedule.stages
+        return self.options.reuse or recipes.build_model(self.configuration).schedule.stages
 
     def checkpoint(self, name: str) -> Path:
         """The file of a finished training, known to be the one that was finished."""
@@ -250,8 +264,7 @@ class _Work:
     def ages(self, translators: Sequence[str], first: int) -> Scores:
         """See `Estimation`."""
         names = self.ledger.domains[first : first + len(translators) + 1]
-        models = load_all(self.ledger, translators, self.device)
-        way = Chain(names, [models[name] for name in translators])
+        way = Chain(names, self.translators.some(translators))
         return self.estimator(translated(way, self._real(names[0]), names, 64)[-1])
 
     def _real(self, name: str) -> Images:
@@ -376,14 +389,38 @@ def finished_checkpoint(ledger: Ledger, name: str) -> Path:
     return path
 
 
-def load_all(ledger: Ledger, names: Sequence[str], device: torch.device) -> dict[str, AbstractTranslator]:
-    """The translators of these names, each loaded once."""
-    found: dict[str, AbstractTranslator] = {}
-    for name in dict.fromkeys(names):
-        model = load(finished_checkpoint(ledger, name), device=device)
-        assert isinstance(model, AbstractTranslator)
-        found[name] = model
-    return found
+class Translators:
+    """Finished translators of a chain, each read when it is first asked for.
+
+    Args:
+        ledger: of the chain.
+        device: where they compute.
+    """
+
+    def __init__(self, ledger: Ledger, device: torch.device) -> None:
+        self._ledger = ledger
+        self._device = device
+        self._loaded: dict[str, AbstractTranslator] = {}
+
+    def one(self, name: str) -> AbstractTranslator:
+        """The translator of a training.
+
+        Raises:
+            InputError: as `finished_checkpoint`.
+        """
+        if name not in self._loaded:
+            model = load(finished_checkpoint(self._ledger, name), device=self._device)
+            assert isinstance(model, AbstractTranslator)
+            self._loaded[name] = model
+        return self._loaded[name]
+
+    def some(self, names: Sequence[str]) -> list[AbstractTranslator]:
+        """Those of several trainings; the same object where a name is repeated."""
+        return [self.one(name) for name in names]
+
+    def forget(self) -> None:
+        """Frees their memory."""
+        self._loaded.clear()
 
 
 @dataclass
@@ -396,6 +433,8 @@ class OpenedChain:
 
     folder: Path
     arguments: Arguments
+    translators: Translators | None = None
+    """Those that are in memory already; none: they are read when they are asked for."""
 
     def __post_init__(self) -> None:
         self.ledger = read_ledger(self.folder)
@@ -404,21 +443,23 @@ class OpenedChain:
                 f"the chain in {self.folder} has translators for {len(self.ledger.chain)} of "
                 f"{len(self.ledger.domains) - 1} steps: finish it with latent-lab chain build"
             )
-        accelerator = self.arguments.text("accelerator")
-        options = {"accelerator": accelerator} if accelerator else {}
-        self.device = join_devices(Arguments(options=options)).device
+        self.device = join_devices(self.arguments).device
         self.options: ChainOptions = conform_dataclass(self.ledger.settings["chain"], ChainOptions, "chain")
-        wanted = [name for name, one in self.ledger.trainings.items() if one["finished"]]
-        self.models = load_all(self.ledger, wanted, self.device)
+        self._translators = self.translators or Translators(self.ledger, self.device)
+
+    @property
+    def channels(self) -> int:
+        """Of the images that its translators take."""
+        return self._translators.one(self.ledger.chain[0]).channels  # type: ignore[attr-defined]
 
     def chain(self, *, rounded: bool) -> Chain:
         """Its translators in order."""
-        return Chain(self.ledger.domains, [self.models[name] for name in self.ledger.chain], rounded=rounded)
+        return Chain(self.ledger.domains, self._translators.some(self.ledger.chain), rounded=rounded)
 
     def built(self, *, rounded: bool) -> BuiltChain:
         """The chain with all candidates."""
         candidates: dict[tuple[str, int], AbstractTranslator] = {
-            (one["kind"], one["step"]): self.models[name] for name, one in self.ledger.trainings.items()
+            (one["kind"], one["step"]): self._translators.one(name) for name, one in self.ledger.trainings.items()
         }
         steps = range(len(self.ledger.domains) - 1)
         return BuiltChain(
@@ -454,6 +495,7 @@ def report(opened: OpenedChain, arguments: Arguments) -> None:
     options = Reporting(**arguments_from(arguments.options, Reporting))
     if options.split not in SPLITS[1:]:
         raise InputError(f"--split must be val or test, got {options.split}")
+    built = opened.built(rounded=options.rounded)
     recorded = {"data": opened.ledger.settings["data"]}
     data = recipes.build_data(recipes.compose([recorded, overrides_as_configuration(arguments.overrides)]))
     if not isinstance(data, OrderedDomains):
@@ -471,7 +513,7 @@ def report(opened: OpenedChain, arguments: Arguments) -> None:
         }
         result = chain_report(
             options,
-            opened.built(rounded=options.rounded),
+            built,
             held_out,
             data.source("train"),
             label=data.label,
@@ -504,10 +546,9 @@ def apply(opened: OpenedChain, arguments: Arguments) -> None:
     root, target = Path(folder).expanduser(), Path(out).expanduser()
     if target.resolve().is_relative_to(root.resolve()):
         raise InputError(f"--out {out} lies in the folder of the images, which would be read again: choose another")
+    way = way_of(opened.ledger.domains, options)
     chain = opened.chain(rounded=options.rounded)
-    way = way_of(chain, options)
-    grey = opened.models[opened.ledger.chain[0]].channels == 1  # type: ignore[attr-defined]
-    source = OwnImages(root, grey=grey)
+    source = OwnImages(root, grey=opened.channels == 1)
     changes = source.describe_changes(chain.resolution)
     estimator, identity = opened.estimator(options), options.identity()
     digits = len(str(len(way) - 1))
@@ -554,19 +595,23 @@ def apply(opened: OpenedChain, arguments: Arguments) -> None:
     finish(result, target)
 
 
-def way_of(chain: Chain, options: Applying) -> tuple[str, ...]:
+def way_of(domains: Sequence[str], options: Applying) -> tuple[str, ...]:
     """Domains in the order in which images pass them.
+
+    Args:
+        domains: of the chain, in order.
+        options: direction and ends.
 
     Raises:
         InputError: if a domain is unknown, or the ends do not fit the direction.
     """
-    ends = (chain.domains[0], chain.domains[-1])
+    ends = (domains[0], domains[-1])
     begin, end = ends[::-1] if options.direction == "backward" else ends
     try:
-        way = chain.way(options.from_domain or begin, options.to_domain or end)
+        way = way_between(domains, options.from_domain or begin, options.to_domain or end)
     except ValueError as error:
         raise InputError(str(error)) from error
-    rises = chain.domains.index(way[-1]) - chain.domains.index(way[0])
+    rises = domains.index(way[-1]) - domains.index(way[0])
     if rises == 0 or (rises > 0) == (options.direction == "backward"):
         raise InputError(
             f"{options.direction} leads {'from older' if options.direction == 'backward' else 'from younger'} domains "

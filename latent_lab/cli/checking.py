@@ -106,6 +106,8 @@ def check(arguments: Arguments) -> int:
     options = CheckOptions(**arguments_from(arguments.options, CheckOptions))
     quieten()
     run = prepare_run(arguments)
+    for remark in run.remarks:
+        say(f"note: {remark}")
     if int(run.trainer_options.get("num_nodes", 1)) > 1 or run.trainer_options.get("devices", 1) not in (1, "1"):
         say("note: one device is measured; several share each batch, and images per second grow at most as many times")
     run.data.prepare_data()

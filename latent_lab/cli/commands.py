@@ -39,14 +39,17 @@ IMAGES = Option("images", "your own images: a folder or one file, instead of the
 CONFIGS = Option("config", "a YAML file, or a shipped name; may be repeated, later ones win", "FILE", repeated=True)
 
 MAX_KIMG = "run.max_kimg"
+_MAP = (
+    Option("map", "file of `latent-lab map`: latents of --ckpt are decoded by the model of --target", "FILE"),
+    Option("target", "checkpoint of the model to which --map maps", "FILE"),
+)
 _LOOK = (
     CHECKPOINT,
     OUT,
     Option("space", "of a StyleGAN: z (default), w, or w+ (a point of W for every layer)", "NAME"),
     Option("truncation", "of a StyleGAN: share of the deviation from the mean of W that is kept, such as 0.7", "PSI"),
     Option("truncated-layers", "how many layers, from the coarsest, are truncated (default: all)", "N"),
-    Option("map", "file of `latent-lab map`: latents of --ckpt are decoded by the model of --target", "FILE"),
-    Option("target", "checkpoint of the model to which --map maps", "FILE"),
+    *_MAP,
     DEVICES,
     ACCELERATOR,
 )
@@ -99,10 +102,13 @@ COMMANDS = (
         "Train",
         "translators from each domain to the next (ages of faces): builds a chain of them, applies it, reports on it",
         "latent_lab.cli.chaining:chain",
-        usage="build --config NAME.yaml | apply CHAIN --images DIR --out DIR | report CHAIN [--OPTION VALUE ...]",
+        usage=(
+            "build --config NAME.yaml | apply CHAIN --images DIR --out DIR | report CHAIN | "
+            "label FOLDER --out FILE.csv [--OPTION VALUE ...]"
+        ),
         options=(
             CONFIGS,
-            Option("out", "build: folder of the chain (default runs/NAME); else for what comes out", "DIR"),
+            Option("out", "build: folder of the chain (default runs/NAME); label: the file; else a folder", "PATH"),
             Option("images", "apply: images to be translated: a folder or one file", "PATH"),
             ACCELERATOR,
         ),
@@ -111,9 +117,11 @@ COMMANDS = (
         details=(
             "`build` trains for every step a translator of its own and the last one on, and keeps the latter for both "
             "steps if it is no worse; ledger.json says what was measured and decided. Stopped, it goes on with the "
-            "same command. CHAIN is its folder. `latent-lab chain build --help`, and so on, show each one's options."
+            "same command. CHAIN is its folder. `label` estimates ages of photographs into a table of labels, by which "
+            "domains are told. `latent-lab chain build --help`, and so on, show each one's options."
         ),
         examples=(
+            "latent-lab chain label photos --estimator dlib_age --estimator-box utkface --out labels.csv",
             "latent-lab chain build --config chain_synthetic.yaml",
             "latent-lab chain apply runs/chain_synthetic --images photos --out older --direction round-trip",
             "latent-lab chain report runs/chain_synthetic --split test",
@@ -179,23 +187,43 @@ COMMANDS = (
         examples=("latent-lab analyze interpolate --ckpt pioneer.ckpt --out pictures",),
     ),
     Command(
+        "report",
+        "Measure",
+        "one page about a run or checkpoint: curves, pictures, numbers, health of latents, nearest training images",
+        "latent_lab.cli.reporting:report",
+        usage="RUN|FILE [--out DIR] [--OPTION VALUE ...]",
+        options=(CHECKPOINT, OUT, DEVICES, ACCELERATOR, SPLIT, IMAGES),
+        options_from="latent_lab.cli.reporting:report_options",
+        sections=("data",),
+        details=(
+            "RUN is a folder of `fit`; FILE a checkpoint, or a name that `latent-lab checkpoints` lists. Numbers of "
+            "`test` are shown where they are. Writes report.html, which needs no other file, report.md and result.json."
+        ),
+        examples=(
+            "latent-lab report runs/photos",
+            "latent-lab report stylegan_faces32 --data.root images --quick-test",
+        ),
+    ),
+    Command(
         "compare",
         "Measure",
-        "results of several models in one table, each column measured in one way",
+        "results of several models in one table, each column measured in one way; reports and runs with pictures",
         "latent_lab.cli.comparing:comparison",
-        usage="RESULT RESULT ... [--out FILE.md|.html|.csv]",
+        usage="RESULT|RUN RESULT|RUN ... [--out FILE.md|.html|.csv]",
         options=(
-            Option("out", "file for the table; its ending decides on the form", "FILE"),
+            Option("out", "file for the table; its ending decides on the form; .html holds the pictures", "FILE"),
             Option("numbers", "only numbers whose names begin with one of these words: fd,rec_mse", "LIST"),
             Option("strict", "numbers that were measured in different ways are an error"),
         ),
         details=(
-            "RESULT is a result.json or its folder. Numbers whose protocols differ in anything but the model get "
-            "columns of their own, and a line says what differs; the best value is marked within a column only."
+            "RESULT is a result.json or its folder, of `report`, too; RUN a run with a report or a result of `test`. "
+            "Numbers whose protocols differ in anything but the model get columns of their own, and a line says what "
+            "differs; the best value is marked within a column only."
         ),
         examples=(
             "latent-lab compare runs/a/test-100k runs/b/test-100k",
             "latent-lab compare runs/*/test-* --numbers fd,rec_mse --out table.md",
+            "latent-lab compare runs/a runs/b --out both.html",
         ),
     ),
     Command(
@@ -497,14 +525,52 @@ COMMANDS = (
         ),
     ),
     Command(
+        "explore",
+        "Look",
+        "a page in the browser to try models by hand: sample, reconstruct, mix, move, interpolate, side by side",
+        "latent_lab.cli.exploring:explore",
+        usage="A.ckpt [B.ckpt ...] [--OPTION VALUE ...]",
+        options=(
+            CHECKPOINT,
+            Option("space", "of a StyleGAN: w (default; with --map z) or z", "NAME"),
+            Option("truncation", "of a StyleGAN: share of the deviation from the mean of W that is kept", "PSI"),
+            Option(
+                "direction", "of an attribute of the first model, or MODEL=FILE; repeatable", "FILE", repeated=True
+            ),
+            Option("map", "file of `latent-lab map`, from the first model to the second (default: fits one)", "FILE"),
+            ACCELERATOR,
+        ),
+        options_from="latent_lab.cli.exploring:explore_options",
+        details=(
+            "Needs the extra explore: pip install 'latent-lab[explore]'. The page is for this machine alone "
+            "(127.0.0.1) and asks nothing of the network; docs/explore.md explains it."
+        ),
+        examples=(
+            "latent-lab explore automodulator_faces32 stylegan_faces32",
+            "latent-lab explore last.ckpt --direction directions/last_Smiling_svm.npy",
+        ),
+    ),
+    Command(
         "predict",
         "Look",
         "writes the code and the reconstruction of every image",
         "latent_lab.cli.predicting:predict",
         usage="--ckpt FILE --out DIR [--images PATH]",
-        options=(*_LOOK, SPLIT, IMAGES, Option("no-pictures", "write codes only")),
+        options=(
+            CHECKPOINT,
+            OUT,
+            *_MAP,
+            DEVICES,
+            ACCELERATOR,
+            SPLIT,
+            IMAGES,
+            Option("no-pictures", "write codes only"),
+        ),
         sections=("model", "data"),
-        details="codes.safetensors holds `index` and `latents`; reconstructions are numbered by index.",
+        details=(
+            "codes.safetensors holds `index` and `latents`, those of --ckpt also where --map is given; reconstructions "
+            "are numbered by index."
+        ),
         examples=("latent-lab predict --ckpt runs/photos/checkpoints/last.ckpt --images family/ --out codes",),
     ),
     Command(
@@ -619,6 +685,19 @@ COMMANDS = (
         "What there is",
         "checkpoints: the project's own, and published ones",
         "latent_lab.cli.listing:checkpoints",
+    ),
+    Command(
+        "completion",
+        "What there is",
+        "a script with which bash, zsh or fish completes commands, options and names",
+        "latent_lab.cli.completion:completion",
+        usage="bash|zsh|fish",
+        details="Where to put it: see the examples (bash, zsh, fish). Make it again after an update.",
+        examples=(
+            "latent-lab completion bash > ~/.local/share/bash-completion/completions/latent-lab",
+            "latent-lab completion zsh >> ~/.zshrc",
+            "latent-lab completion fish > ~/.config/fish/completions/latent-lab.fish",
+        ),
     ),
     Command(
         "help",

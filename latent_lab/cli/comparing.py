@@ -1,4 +1,6 @@
-"""`latent-lab compare`: results of several models in one table, each column measured in one way."""
+"""`latent-lab compare`: results of several models in one table, each column measured in one way; reports beside each
+other.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,29 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from latent_lab.analyses.comparing import Comparison, compare, read_result
+from latent_lab.analyses.comparing import Comparison, compare
+from latent_lab.analyses.report import html_page as html_of
+from latent_lab.analyses.report import write_page
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import say
 from latent_lab.cli.errors import InputError
+from latent_lab.cli.side_by_side import (
+    RESULT,
+    compare_parts,
+    csv_of_parts,
+    entry_of,
+    shared_pictures,
+    side_by_side,
+    turned_text,
+)
 
 _BEST = "best of its column"
+_LARGEST = 250_000
+"""Bytes of a picture's file up to which it stands in a page as it is."""
 
 
 def comparison(arguments: Arguments) -> None:
-    """Prints the table, and what parts numbers of the same name."""
+    """Prints the table, and what parts numbers of the same name; of reports and runs one table for each part."""
     if len(arguments.words) < 2:
         raise InputError(
             f"compare needs at least 2 results, got {len(arguments.words)}: "
@@ -30,17 +45,33 @@ def comparison(arguments: Arguments) -> None:
     if path is not None and path.suffix not in _PAGES:
         raise InputError(f"--out must end in {', '.join(_PAGES)}, got {path.name}: it decides on the form of the table")
     beginnings = re.split(r"[,\s]+", arguments.text("numbers") or "")
-    found = compare([read_result(Path(word).expanduser()) for word in arguments.words], beginnings)
-    if found.differences and arguments.options.get("strict"):
-        more = len(found.differences) - 1
+    entries = [entry_of(word) for word in arguments.words]
+    if any(entry.is_report for entry in entries):
+        parts = compare_parts(entries, beginnings)
+    else:
+        parts = {"": compare([entry.results[RESULT] for entry in entries], beginnings)}
+    differences = [sentence for found in parts.values() for sentence in found.differences]
+    if differences and arguments.options.get("strict"):
+        more = len(differences) - 1
         rest = f" (and {more} more, see it without --strict)" if more else ""
-        raise InputError(f"{found.differences[0]}{rest}")
-    print("\n".join(text_page(found, shutil.get_terminal_size((120, 24)).columns)))
+        raise InputError(f"{differences[0]}{rest}")
+    width = shutil.get_terminal_size((120, 24)).columns
+    whole = parts.get("")
+    if whole is not None:
+        print("\n".join(text_page(whole, width)))
+    else:
+        print("\n\n".join("\n".join([title, "", *turned_text(found)]) for title, found in parts.items()))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(_PAGES[path.suffix](found), encoding="utf-8")
-        temporary.replace(path)
+        if whole is not None and (path.suffix != ".html" or not shared_pictures(entries)):
+            text = _PAGES[path.suffix](whole)
+        elif path.suffix == ".csv":
+            text = csv_of_parts(parts)
+        else:
+            text = side_by_side(parts, entries, path.parent)
+            if path.suffix == ".html":
+                text = html_of(text, path.parent, title="latent-lab compare", largest=_LARGEST)
+        write_page(path, text)
         say(f"written to {path}")
 
 

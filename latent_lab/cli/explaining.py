@@ -6,18 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from latent_lab import distributed
-from latent_lab.analyses import AbstractAnalysis, Result, WhyFrechet, write_report
-from latent_lab.analyses.report import table_lines
+from latent_lab.analyses import AbstractAnalysis, Result, WhyFrechet
 from latent_lab.analyses.why_frechet import Splits
 from latent_lab.cli.arguments import Arguments
-from latent_lab.cli.console import quieten, say
+from latent_lab.cli.console import quieten
 from latent_lab.cli.errors import InputError
 from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
-from latent_lab.cli.results import numbers_table
+from latent_lab.cli.results import finish
 from latent_lab.cli.schema import arguments_from
-from latent_lab.cli.trained import SPLITS, Trained, join_devices, load_trained
+from latent_lab.cli.trained import SPLITS, VIEWS, Trained, join_devices, load_trained, viewed
 from latent_lab.types import ImageSource
 
 
@@ -40,22 +38,18 @@ def why_frechet(arguments: Arguments) -> None:
     ready = WhyFrechet(**arguments_from(arguments.options, WhyFrechet))
     if judged is None or reference is None:
         trained = load_trained(arguments, "why-fid")
+        model, facts = viewed(trained, arguments)
         with progress_on_console():
-            result = ready(trained.model, splits_of(trained))
-        result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance})
+            result = ready(model, splits_of(trained))
+        result = dataclasses.replace(result, protocol={**result.protocol, "checkpoint": trained.provenance, **facts})
         folder = trained.results_folder("why-fid")
     else:
         result = _of_folders(arguments, ready, Path(judged).expanduser(), Path(reference).expanduser())
         folder = Path("results") / "why-fid"
     out = arguments.text("out")
-    report = write_report(result, Path(out).expanduser() if out else folder)
-    if distributed.rank() == 0:
-        print(numbers_table(result.numbers, result.intervals))
-        for title, rows in list(result.tables.items())[1:]:
-            print("\n".join(["", title, "", *table_lines(rows)]))
-    for note in result.protocol["notes"]:
-        say(f"note: {note}")
-    say(f"written to {report}")
+    folder = Path(out).expanduser() if out else folder
+    # The first table has the numbers that are printed anyway.
+    finish(result, folder, written=folder / "report.md", tables=list(result.tables)[1:])
 
 
 def splits_of(trained: Trained) -> Splits:
@@ -73,6 +67,9 @@ def splits_of(trained: Trained) -> Splits:
 def _of_folders(arguments: Arguments, ready: WhyFrechet, judged: Path, reference: Path) -> Result:
     if arguments.words:
         raise InputError(f"why-fid takes no bare word, got {arguments.words[0]}: write --images {arguments.words[0]}")
+    for option in VIEWS:
+        if arguments.text(option) is not None:
+            raise InputError(f"--{option} says how a checkpoint is looked at, and two folders have none: leave it out")
     device = join_devices(arguments).device
     sets = OwnImages(judged), OwnImages(reference)
     resolutions = sets[0].native_resolution, sets[1].native_resolution

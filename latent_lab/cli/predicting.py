@@ -12,7 +12,7 @@ from latent_lab.analyses.feeding import batches, share
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.progress import progress_on_console
-from latent_lab.cli.trained import load_trained, source_of
+from latent_lab.cli.trained import load_trained, source_of, viewed
 from latent_lab.latent.interfaces import AbstractAutoencoder, require
 
 _BATCH = 64
@@ -23,7 +23,8 @@ def predict(arguments: Arguments) -> None:
     """Writes codes.safetensors and one PNG for each image, numbered by its index."""
     quieten()
     trained = load_trained(arguments, "predict")
-    model = require(trained.model, AbstractAutoencoder, by="predict")  # type: ignore[type-abstract]
+    seen, _ = viewed(trained, arguments)
+    model = require(seen, AbstractAutoencoder, by="predict")  # type: ignore[type-abstract]
     source = source_of(arguments, trained)
     out = arguments.text("out")
     folder = Path(out).expanduser() if out else trained.results_folder("predict")
@@ -35,14 +36,13 @@ def predict(arguments: Arguments) -> None:
     with progress_on_console():
         for piece in batches(share(len(source)), _BATCH, "images encoded"):
             batch = source.batch(piece, trained.model.resolution)
-            batch = batch._replace(images=batch.images.to(trained.model.device))
-            found = trained.model.predict_step(batch, 0)
-            codes.append(found["latents"].float().cpu())
-            indices.append(found["index"].cpu())
-            if pictures.is_dir() and not arguments.options.get("no-pictures"):
-                for index, picture in zip(found["index"].tolist(), found["images"], strict=True):
+            latents = model.encode(batch.images.to(trained.model.device))
+            codes.append(latents.float().cpu())
+            indices.append(batch.index)
+            if not arguments.options.get("no-pictures"):
+                for index, picture in zip(batch.index.tolist(), model.decode(latents), strict=True):
                     images.save_png(pictures / f"{index:06d}.png", picture[None].cpu())
-    latents, order = distributed.gather_ragged(torch.cat(codes), torch.cat(indices))
+    everywhere, order = distributed.gather_ragged(torch.cat(codes), torch.cat(indices))
     if distributed.rank() == 0:
-        save_file({"index": order, "latents": latents.contiguous()}, folder / "codes.safetensors")
+        save_file({"index": order, "latents": everywhere.contiguous()}, folder / "codes.safetensors")
     say(f"{len(order)} images: {folder / 'codes.safetensors'}{f', {pictures}' if pictures.is_dir() else ''}")

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -34,12 +34,17 @@ class ConsoleProgress:
     def __init__(
         self, stream: TextIO | None = None, *, terminal: bool | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stream = sys.stderr if stream is None else stream
+        self._given = stream
         self._terminal = self._stream.isatty() if terminal is None else terminal
         self._clock = clock
         self._bars: Progress | None = None
         self._shown: dict[Task, TaskID] = {}
         self._line_at: dict[Task, float] = {}
+
+    @property
+    def _stream(self) -> Any:  # what stands in for a stream need not be a TextIO
+        """Asked for at every line: whoever draws a bar meanwhile puts a stream in place that writes above it."""
+        return sys.stderr if self._given is None else self._given
 
     def update(self, task: Task) -> None:
         """Draws a bar, or prints a line if the last one is long ago."""
@@ -85,12 +90,16 @@ class ConsoleProgress:
 
 
 @contextmanager
-def progress_on_console() -> Iterator[None]:
-    """Loops inside are shown by the first process."""
+def progress_on_console(*, bars: bool = True) -> Iterator[None]:
+    """Loops inside are shown by the first process.
+
+    Args:
+        bars: whether a terminal shows bars; lines suit those who have drawn a bar already.
+    """
     if not is_first_process():
         yield
         return
-    display = ConsoleProgress()
+    display = ConsoleProgress(terminal=None if bars else False)
     try:
         with shown_by(display):
             yield

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latent_lab import distributed
 from latent_lab.analyses import Result, write_report
+from latent_lab.analyses.report import table_lines
 from latent_lab.cli.console import say
 
 
-def finish(result: Result, folder: Path, written: Path | None = None) -> None:
-    """Writes a result with its report; prints its numbers, its notes, and where it is.
+def finish(result: Result, folder: Path, written: Path | None = None, tables: Sequence[str] = ()) -> None:
+    """Writes a result with its report; prints its numbers, some of its tables, its notes, and where it is.
 
     Args:
         result: of an analysis.
         folder: where it goes.
         written: what is named as written; none: the folder.
+        tables: titles of those that are printed.
     """
     write_report(result, folder)
     if distributed.rank() == 0:
         print(numbers_table(result.numbers, result.intervals))
+        for title in tables:
+            print("\n".join(["", title, "", *table_lines(result.tables[title])]))
     for note in result.protocol.get("notes", ()):
         say(f"note: {note}")
     say(f"written to {written or folder}")

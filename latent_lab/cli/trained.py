@@ -34,6 +34,8 @@ from latent_lab.types import ImageSource
 
 SPACES = ("z", "w", "w+")
 SPLITS = ("train", "val", "test")
+VIEWS = ("space", "truncation", "truncated-layers", "map", "target")
+"""Options that `viewed` reads."""
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
 

@@ -6,14 +6,16 @@ import dataclasses
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from latent_lab import distributed
-from latent_lab.callbacks import GracefulStop, RunOptions, TrainingStopped, build_trainer
+from latent_lab.analyses import ANALYSES
+from latent_lab.callbacks import AnalysisPlan, GracefulStop, RunOptions, TrainingStopped, build_trainer
+from latent_lab.callbacks.precision import warning_of
 from latent_lab.cli import recipes
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.configuration import (
@@ -24,7 +26,9 @@ from latent_lab.cli.configuration import (
     read_configuration,
 )
 from latent_lab.cli.console import is_first_process, quieten, say
-from latent_lab.cli.errors import InputError
+from latent_lab.cli.errors import InputError, closest
+from latent_lab.cli.progress import progress_on_console
+from latent_lab.cli.schema import conform_dataclass
 from latent_lab.cli.yaml_text import parse_yaml, write_yaml
 from latent_lab.data import AbstractImageData
 from latent_lab.data.pyramid import is_pack
@@ -65,6 +69,8 @@ class Run:
     trainer_options: dict[str, Any]
     folder: Path
     start: Start
+    remarks: Sequence[str] = ()
+    """What analyses say that will be run while training."""
 
     @property
     def configuration(self) -> Configuration:
@@ -94,6 +100,7 @@ def fit(arguments: Arguments) -> int:
     if arguments.options.get("dry-run"):
         if run.data.root is None or not is_pack(run.data.root):
             run.data.plan()
+        _say_remarks(run)
         print(write_yaml(run.configuration))
         print(schedule_table(run.model.schedule))
         return 0
@@ -111,10 +118,16 @@ def train(run: Run) -> int:
         # What is wrong with the data shows before anything is written.
         run.data.prepare_data()
     trainer = build_trainer(run.trainer_options, run.options, run.folder)
+    slow = warning_of(run.trainer_options.get("precision"), str(run.trainer_options.get("accelerator", "auto")))
+    if slow is not None and is_first_process():
+        say(slow)
     _say_changes(run)
+    _say_remarks(run)
     _write_records(run)
     try:
-        trainer.fit(run.model, datamodule=run.data, ckpt_path=run.start.checkpoint, weights_only=True)
+        # Of analyses, above the bar of training.
+        with progress_on_console(bars=False):
+            trainer.fit(run.model, datamodule=run.data, ckpt_path=run.start.checkpoint, weights_only=True)
     except GracefulStop as stop:
         say(str(stop))
         return 128 + int(stop.signal)
@@ -155,11 +168,29 @@ def prepare_run(arguments: Arguments) -> Run:
         )
     recipes.check_same_channels(model, data)
     recipes.check_same_domains(model, data)
-    run = Run(model, data, options, trainer_options, folder, start)
+    run = Run(model, data, options, trainer_options, folder, start, remarks_of(options.analyses, model))
     if start.content is not None:
         changed = recipes.changes("model", start.recipes["model"], model.recipe)
         recipes.check_same_structure(model, start.content["state_dict"], changed)
     return run
+
+
+def remarks_of(plans: Sequence[AnalysisPlan], model: LatentModel) -> list[str]:
+    """What analyses say before a model is trained, such as which networks they measure with.
+
+    Raises:
+        InputError: if there is no such analysis, or it has no such option.
+        TypeError: if the model does not offer what one of them needs.
+        ValueError: if weights or files of one of them are absent.
+    """
+    remarks: list[str] = []
+    for number, plan in enumerate(plans):
+        if plan.name not in ANALYSES:
+            raise InputError(f"run.analyses.{number}: there is no analysis {plan.name}: {closest(plan.name, ANALYSES)}")
+        key = f"run.analyses.{number}.options"
+        analysis = conform_dataclass(plan.options, ANALYSES[plan.name], key, name=f"analysis {plan.name}")
+        remarks += analysis.look_ahead(model)
+    return remarks
 
 
 def _folder_of(layers: list[Configuration], names: list[str], resume: str) -> Path:
@@ -229,6 +260,11 @@ def schedule_table(schedule: GrowthSchedule) -> str:
         begin = end
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _say_remarks(run: Run) -> None:
+    for remark in run.remarks:
+        say(f"note: {remark}")
 
 
 def _say_changes(run: Run) -> None:

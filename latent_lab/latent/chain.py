@@ -72,12 +72,7 @@ class Chain(AbstractTranslator):
         Raises:
             ValueError: if one of them is not in the chain.
         """
-        for name in (source, target):
-            if name not in self.domains:
-                raise ValueError(f"the chain has the domains {', '.join(self.domains)}, got {name!r}")
-        first, last = self.domains.index(source), self.domains.index(target)
-        direction = 1 if first <= last else -1
-        return self.domains[first::direction][: abs(last - first) + 1]
+        return way_between(self.domains, source, target)
 
     def stations(self, images: Images, source: str, target: str) -> Iterator[Images]:
         """The images of the source domain after each step of the way, (N, C, R, R), one for each domain after it."""
@@ -107,4 +102,23 @@ class Chain(AbstractTranslator):
         return images
 
 
-__all__ = ["Chain"]
+def way_between(domains: Sequence[str], source: str, target: str) -> tuple[str, ...]:
+    """Domains from one to the other, both included, in the order in which they are passed.
+
+    Args:
+        domains: of a chain, in order.
+        source: where the way begins.
+        target: where it ends.
+
+    Raises:
+        ValueError: if one of them is not in the chain.
+    """
+    for name in (source, target):
+        if name not in domains:
+            raise ValueError(f"the chain has the domains {', '.join(domains)}, got {name!r}")
+    first, last = domains.index(source), domains.index(target)
+    direction = 1 if first <= last else -1
+    return tuple(domains[first::direction][: abs(last - first) + 1])
+
+
+__all__ = ["Chain", "way_between"]

@@ -18,12 +18,9 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from latent_lab.latent.rotations import ROTATION_TOLERANCE, orthogonality_errors, project_rotations
 from latent_lab.types import Latents
 
-ROTATION_TOLERANCE = 0.01
-"""Largest entry of R^T R - I that counts as rounding; three printed digits suffice."""
-_EXACT = 1e-14
-"""Largest entry of R^T R - I of rotations that are only rounded to float64."""
 SAME_POSE = 1e-9
 """Poses whose entries differ by less are the same."""
 
@@ -201,7 +198,7 @@ def _exact(values: Tensor) -> Tensor:
 def nearest_rotations(
     matrices: Float64[Tensor, "N 3 3"], called: Sequence[str], tolerance: float = ROTATION_TOLERANCE
 ) -> Float64[Tensor, "N 3 3"]:
-    """The rotations that are nearest in the Frobenius norm, U V^T of the singular value decomposition.
+    """The rotations that are nearest to measured ones; see `project_rotations`.
 
     Args:
         matrices: rotations up to rounding.
@@ -211,21 +208,18 @@ def nearest_rotations(
     Raises:
         ValueError: if one is no rotation: scaled, sheared, mirrored or none at all.
     """
-    deviation = (matrices.transpose(1, 2) @ matrices - torch.eye(3, dtype=matrices.dtype)).abs().amax(dim=(1, 2))
-    determinant = torch.linalg.det(matrices)
-    if (bad := (deviation > tolerance) | (determinant < 0)).any():
+    errors = orthogonality_errors(matrices)
+    if (bad := (errors > tolerance) | (torch.linalg.det(matrices) < 0)).any():
         place = int(bad.nonzero()[0])
-        if float(deviation[place]) > tolerance:
-            found = f"R^T R differs from the identity by {float(deviation[place]):.2g}"
+        if float(errors[place]) > tolerance:
+            found = f"R^T R differs from the identity by {float(errors[place]):.2g}"
         else:
             found = "its determinant is -1, so it also mirrors"
         raise ValueError(
             f"the 3 x 3 of {called[place]} is no rotation ({found}): give orthonormal, right-handed camera axes "
             "without scale"
         )
-    left, _, right = torch.linalg.svd(matrices)
-    # Rotations of full precision stay as they are: small angles between them would be lost in the rounding of the SVD.
-    return torch.where((deviation > _EXACT)[:, None, None], left @ right, matrices)
+    return project_rotations(matrices)
 
 
-__all__ = ["ROTATION_TOLERANCE", "LatentTrajectory", "nearest_rotations"]
+__all__ = ["LatentTrajectory", "nearest_rotations"]

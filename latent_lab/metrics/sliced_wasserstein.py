@@ -10,6 +10,7 @@ from latent_lab.images import check_range, to_bytes
 from latent_lab.metrics.functional.bootstrap import LEVEL, Interval
 from latent_lab.metrics.functional.sliced_wasserstein import (
     FEW_RESAMPLES,
+    SlicedWassersteinIntervals,
     pyramid_resolutions,
     sliced_wasserstein,
     sliced_wasserstein_interval,
@@ -57,10 +58,10 @@ class SlicedWasserstein(IndexedMetric):
         self.levels = sliced_wasserstein(self.table("real"), self.table("fake"), seed=self.seed)
         return torch.tensor(sum(self.levels.values()) / len(self.levels), dtype=torch.float64)
 
-    def interval(
+    def intervals(
         self, *, paired: bool = False, level: float = LEVEL, num_resamples: int = FEW_RESAMPLES, seed: int | None = None
-    ) -> Interval:
-        """That of the mean over levels, see `functional.sliced_wasserstein_interval`; every rank must ask.
+    ) -> SlicedWassersteinIntervals:
+        """Those of every level and of their mean, see `functional.sliced_wasserstein_interval`; every rank must ask.
 
         Args:
             paired: whether images of one index belong together (reconstructions).
@@ -77,3 +78,9 @@ class SlicedWasserstein(IndexedMetric):
                 num_resamples=num_resamples,
                 seed=self.seed if seed is None else seed,
             )
+
+    def interval(
+        self, *, paired: bool = False, level: float = LEVEL, num_resamples: int = FEW_RESAMPLES, seed: int | None = None
+    ) -> Interval:
+        """That of the mean over levels, see `intervals`; every rank must ask."""
+        return self.intervals(paired=paired, level=level, num_resamples=num_resamples, seed=seed).mean

@@ -64,6 +64,25 @@ class AbstractAgeEstimator(FrozenNetwork):
             TypeError: if the images are not of a floating-point type.
             ValueError: if they are not finite or plainly of another range, or an age is no finite number.
         """
+        ages = self.estimates(images)
+        broken = int(ages.isnan().sum())
+        if broken:
+            raise ValueError(
+                f"the age estimator {self.name} gave NaN or infinite ages for {broken} of {len(ages)} images: its "
+                "weights are damaged, or it was not made for images in [-1, 1]"
+            )
+        return ages
+
+    def estimates(self, images: Images) -> Scores:
+        """Ages as `forward` gives them, but NaN for images of which the network gives no finite number.
+
+        Args:
+            images: as `forward` takes them.
+
+        Raises:
+            TypeError: if the images are not of a floating-point type.
+            ValueError: if they are not finite or plainly of another range, or the network gives another number of ages.
+        """
         conversions.check_range(images, "images whose age is to be estimated")
         ages = [torch.empty(0, device=images.device)]
         with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
@@ -76,14 +95,7 @@ class AbstractAgeEstimator(FrozenNetwork):
                     )
                 ages.append(found.reshape(-1).float())
         # Copied outside of inference mode, so that whoever gets them may do with them what they like.
-        all_ages = torch.cat(ages).clone()
-        broken = int((~all_ages.isfinite()).sum())
-        if broken:
-            raise ValueError(
-                f"the age estimator {self.name} gave NaN or infinite ages for {broken} of {len(all_ages)} images: its "
-                "weights are damaged, or it was not made for images in [-1, 1]"
-            )
-        return all_ages
+        return torch.cat(ages).clone().nan_to_num(nan=torch.nan, posinf=torch.nan, neginf=torch.nan)
 
     @abstractmethod
     def see(self, images: Images) -> Tensor:

@@ -88,11 +88,8 @@ def negative_log_likelihood(latents: Latents, factors: Factors, variances: Varia
     Raises:
         ValueError: if numbers of rows differ.
     """
-    _check_rows(latents, factors)
-    covariance = LowRankCovariance(factors, variances)
-    latents = latents.double()
-    squares = (latents * covariance.solve(latents)).sum(1)
-    return 0.5 * (squares + latents.shape[1] * covariance.log_determinant() / len(latents))
+    covariance = _covariance_of(latents, factors, variances)
+    return _likelihood_by_image(latents, covariance.solve(latents), covariance)
 
 
 class Expansion(NamedTuple):
@@ -148,20 +145,18 @@ def expand(latents: Latents, factors: Factors, variances: Variances) -> Expansio
     Raises:
         ValueError: if numbers of rows differ.
     """
-    _check_rows(latents, factors)
-    covariance = LowRankCovariance(factors, variances)
+    covariance = _covariance_of(latents, factors, variances)
     latents, factors = latents.double(), factors.double()
-    num_images, width = latents.shape
+    width = latents.shape[1]
     solved, solved_factors = covariance.solve(latents), covariance.solve(factors)
     projected = solved.mT @ factors
     by_signal = width * (factors * solved_factors).sum() - projected.square().sum()
     by_noise = width * covariance.inverse_trace() - solved.square().sum()
-    squares = (latents * solved).sum(1)
     return Expansion(
         latents=solved,
         factors=covariance.signal * (width * solved_factors - solved @ projected),
         variances=0.5 * torch.stack([by_signal, by_noise]),
-        negative_log_likelihood=0.5 * (squares + width * covariance.log_determinant() / num_images),
+        negative_log_likelihood=_likelihood_by_image(latents, solved, covariance),
     )
 
 
@@ -189,8 +184,7 @@ def predict(
     Raises:
         ValueError: if numbers of rows differ.
     """
-    _check_rows(latents, factors)
-    covariance = LowRankCovariance(factors, variances)
+    covariance = _covariance_of(latents, factors, variances)
     new_factors = new_factors.double()
     cross = covariance.signal * new_factors @ covariance.factors.mT
     mean = cross @ covariance.solve(latents)
@@ -266,6 +260,14 @@ class ObjectViewPrior(nn.Module):
         return torch.einsum("np,nq->npq", self.objects.features(objects), rows).flatten(1)
 
 
-def _check_rows(latents: Latents, factors: Factors) -> None:
+def _covariance_of(latents: Latents, factors: Factors, variances: Variances) -> LowRankCovariance:
+    """K of images with these latents, whose number is checked."""
     if len(latents) != len(factors) or len(latents) == 0:
         raise ValueError(f"{len(latents)} latents and {len(factors)} rows of features: give one row for each image")
+    return LowRankCovariance(factors, variances)
+
+
+def _likelihood_by_image(latents: Latents, solved: Latents, covariance: LowRankCovariance) -> Scores:
+    """z_i . (K^-1 Z)_i / 2 + L log|K| / (2 n), (n,), of Z and K^-1 Z, each (n, L)."""
+    squares = (latents.double() * solved).sum(1)
+    return 0.5 * (squares + latents.shape[1] * covariance.log_determinant() / len(latents))

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from latent_lab.priors.rotations import (
-    ROTATION_TOLERANCE,
-    Matrices,
-    check_rotations,
-    project_rotations,
-    rotations_of,
-)
+from latent_lab.latent.rotations import ROTATION_TOLERANCE, Matrices, check_rotations, project_rotations
+from latent_lab.priors.rotations import rotations_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Rotations: the nearest one to a matrix, distances that keep their digits, angles, quaternions, rotation vectors.
+"""Between rotations: distances that keep their digits, angles, quaternions, rotation vectors.
 
 All numbers are float64. Between nearly equal rotations 3 - tr(R^T R') and its arc cosine lose every digit below an
 angle of 10^-8 (in float32 below 10^-3, where the frames of a still camera are), so distances here are made of
@@ -13,16 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ROTATION_TOLERANCE = 0.01
-"""How much an entry of R^T R may differ from the identity's: poses written with three digits pass."""
-_EXACT = 1e-14
-"""As much as in rotations that are only rounded to float64."""
+from latent_lab.latent.rotations import Matrices
 
 _GIMBAL_LOCK = 1e-7
-_NOT_UNIQUE = 1e-9
-
-Matrices: TypeAlias = Float[Tensor, "N 3 3"]
-"""One 3x3 matrix for each frame."""
 
 OtherMatrices: TypeAlias = Float[Tensor, "M 3 3"]
 """Those of a second set of frames."""
@@ -35,72 +28,6 @@ Vectors: TypeAlias = Float[Tensor, "N 3"]
 
 Quaternions: TypeAlias = Float[Tensor, "N 4"]
 """x, y, z, w of unit length for each frame; q and -q are one rotation."""
-
-
-def check_rotations(matrices: Matrices, tolerance: float = ROTATION_TOLERANCE) -> None:
-    """Passes if all matrices are rotations.
-
-    Args:
-        matrices: (N, 3, 3).
-        tolerance: largest difference allowed between an entry of R^T R and of the identity.
-
-    Raises:
-        ValueError: names the first matrix that is none, and why.
-    """
-    matrices = matrices.detach().double()
-    count = len(matrices)
-    broken = ~matrices.isfinite().all(2).all(1)
-    if broken.any():
-        raise ValueError(
-            f"rotation {_first(broken)} of {count} has entries that are not finite: leave out frames whose pose is "
-            "not known"
-        )
-    error = _deviation(matrices)
-    if (error > tolerance).any():
-        place = _first(error > tolerance)
-        raise ValueError(
-            f"matrix {place} of {count} is no rotation: R^T R differs from the identity by {error[place].item():.2g}, "
-            f"more than {tolerance:g}; give matrices without scale and shear, or make them rotations with "
-            "project_rotations"
-        )
-    mirrored = torch.linalg.det(matrices) < 0
-    if mirrored.any():
-        raise ValueError(
-            f"matrix {_first(mirrored)} of {count} is a reflection (determinant -1), not a rotation: its coordinates "
-            "are of the other handedness, so turn one camera axis round"
-        )
-
-
-def project_rotations(matrices: Matrices) -> Matrices:
-    """The nearest rotations in the Frobenius norm, (N, 3, 3) float64: U diag(1, 1, det U V^T) V^T of M = U S V^T.
-
-    The sign keeps reflections out. Rotations of full precision stay as they are, since small angles between them would
-    be lost in the rounding of the decomposition. Scale and shear go, unlike in the published program, which corrects
-    the scale alone by sqrt(tr(R^T R) / 3).
-
-    Args:
-        matrices: (N, 3, 3).
-
-    Raises:
-        ValueError: if a matrix is not finite, or has several nearest rotations (0, or a reflection of a rotation).
-    """
-    matrices = matrices.double()
-    broken = ~matrices.isfinite().all(2).all(1)
-    if broken.any():
-        raise ValueError(f"matrix {_first(broken)} of {len(matrices)} is not finite: it has no nearest rotation")
-    left, singular, right = torch.linalg.svd(matrices)
-    sign = torch.where(torch.linalg.det(left @ right) < 0, -1.0, 1.0).double()
-    unclear = singular[:, 1] + sign * singular[:, 2] <= _NOT_UNIQUE * singular[:, 0]
-    if unclear.any():
-        raise ValueError(
-            f"matrix {_first(unclear)} of {len(matrices)} has no single nearest rotation (singular values "
-            f"{', '.join(f'{value:.2g}' for value in singular[unclear][0].tolist())}): its pose is not known"
-        )
-    # Scaling the last column of U by the sign is the product with diag(1, 1, sign).
-    ones = torch.ones_like(sign)
-    nearest = (left * torch.stack([ones, ones, sign], dim=1).unsqueeze(1)) @ right
-    exact = (_deviation(matrices) <= _EXACT) & (sign > 0)
-    return torch.where(exact[:, None, None], matrices, nearest)
 
 
 def trace_distance(a: Matrices, b: OtherMatrices) -> Pairwise:
@@ -188,13 +115,3 @@ def rotations_of(vectors: Vectors) -> Matrices:
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).unflatten(1, (3, 3))
     return torch.linalg.matrix_exp(skew)
-
-
-def _deviation(matrices: Matrices) -> Float[Tensor, "N"]:
-    """Largest entry of R^T R - I."""
-    identity = torch.eye(3, dtype=torch.float64, device=matrices.device)
-    return (matrices.mT @ matrices - identity).abs().amax((1, 2))
-
-
-def _first(where: Tensor) -> int:
-    return int(where.nonzero()[0, 0])

@@ -186,6 +186,22 @@ def test_grid_places_images_row_by_row_on_white() -> None:
     ]
 
 
+@pytest.mark.parametrize("resolution", [4, 32, 64, 128])
+def test_a_grid_can_be_cut_into_its_images_again(resolution: int) -> None:
+    pictures = noise(5, 3, resolution, resolution)
+    sheet = images.enlarge(images.make_grid(pictures, 3), max(1, 64 // resolution))
+    cut, columns = images.cut_grid(sheet)
+    assert columns == 3
+    assert torch.equal(cut[:5], pictures)
+    assert (cut[5:] == 1).all()
+
+
+def test_what_is_no_grid_is_not_cut() -> None:
+    assert images.cut_grid(noise(1, 3, 200, 300)) is None
+    # The size of a grid of 2 x 3 images of 8 pixels, and no white between them.
+    assert images.cut_grid(noise(1, 3, 8 * 22, 8 * 32)) is None
+
+
 def test_grid_clamps() -> None:
     grid = images.make_grid(torch.full((1, 3, 2, 2), 5.0), 1, padding=0)
     assert torch.equal(grid, torch.ones(1, 3, 2, 2))
@@ -254,3 +270,16 @@ def test_values_of_another_range_are_refused_and_wild_ones_of_a_generator_are_no
         images.check_range(torch.full((1, 3, 2, 2), torch.nan))
     with pytest.raises(TypeError, match="must be float images"):
         images.check_range(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_is_read_as_it_was_written(channels: int, tmp_path: Path) -> None:
+    picture = images.quantise(noise(1, channels, 5, 7))
+    images.save_png(tmp_path / "a.png", picture)
+    assert torch.equal(images.load_png(tmp_path / "a.png"), picture)
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"a\.png is damaged and cannot be read as a picture"):
+        images.load_png(tmp_path / "a.png")

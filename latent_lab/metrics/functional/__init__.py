@@ -139,6 +139,7 @@ from latent_lab.metrics.functional.significance import (
     monte_carlo_test,
 )
 from latent_lab.metrics.functional.sliced_wasserstein import (
+    SlicedWassersteinIntervals,
     laplacian_pyramid,
     pyramid_resolutions,
     sliced_wasserstein,
@@ -200,6 +201,7 @@ __all__ = [
     "ProjectedNormality",
     "ProjectedUniformity",
     "RotationTest",
+    "SlicedWassersteinIntervals",
     "SphereNull",
     "SphereStatistics",
     "SphereUniformity",

@@ -14,10 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from latent_lab.progress import one_by_one
 from latent_lab.types import Scores
 
 LEVEL = 0.95
 NUM_RESAMPLES = 200
+LOOP = "resamples for an interval"
+"""How loops over resamples are called where progress is shown."""
 
 
 class Interval(NamedTuple):
@@ -39,7 +42,7 @@ def resample(count: int, number: int, seed: int, stream: int = 0) -> Int[Tensor,
         stream: of the set, so that several sets are drawn independently.
     """
     mixed = ((seed * 1_000_003 + number) * 1_009 + stream) % 2**63
-    return torch.randint(count, (count,), generator=torch.Generator().manual_seed(mixed))
+    return torch.randint(max(1, count), (count,), generator=torch.Generator().manual_seed(mixed))
 
 
 def interval_of(
@@ -97,7 +100,7 @@ def bootstrap(
     """
     values = [
         statistic(*(resample(count, number, seed, stream) for stream, count in enumerate(counts)))
-        for number in range(num_resamples)
+        for number in one_by_one(range(num_resamples), LOOP)
     ]
     return interval_of(torch.tensor(values, dtype=torch.float64), estimate=estimate, level=level, lowest=lowest)
 
@@ -119,5 +122,5 @@ def mean_interval(
     if len(values) == 0:
         raise ValueError("an interval of a mean needs at least one value, got none")
     values = values.detach().double().cpu()
-    means = [values[resample(len(values), number, seed)].mean() for number in range(num_resamples)]
+    means = [values[resample(len(values), number, seed)].mean() for number in one_by_one(range(num_resamples), LOOP)]
     return interval_of(torch.stack(means), level=level)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, bootstrap
 from latent_lab.metrics.functional.checks import OtherVectors
+from latent_lab.progress import one_by_one
 from latent_lab.types import Features, Scores
 
 # Large matrices are worked on in pieces: a symmetric product then costs half, and pieces stay in a processor's caches
@@ -260,7 +261,10 @@ def frechet_influences(real: Features, fake: OtherVectors) -> FrechetInfluences:
     return _influences(real, moments(real), fake, moments(fake))
 
 
-def _influences(real: Features, real_moments: Moments, fake: OtherVectors, fake_moments: Moments) -> FrechetInfluences:
+def _influences(
+    real: Features | None, real_moments: Moments, fake: OtherVectors, fake_moments: Moments
+) -> FrechetInfluences:
+    """As `frechet_influences`; of a real set without vectors, whose moments are given, there are none."""
     _check_widths(real_moments, fake_moments)
     swapped = not _is_smaller(real_moments, fake_moments)
     few, many = (fake_moments, real_moments) if swapped else (real_moments, fake_moments)
@@ -277,9 +281,8 @@ def _influences(real: Features, real_moments: Moments, fake: OtherVectors, fake_
     back = root.matrix @ (turned / quarter)
     maps = (back, onward) if swapped else (onward, back)
     shift = real_moments.mean - fake_moments.mean
-    return FrechetInfluences(
-        _pulls(real, real_moments.mean, shift, maps[0]), _pulls(fake, fake_moments.mean, -shift, maps[1])
-    )
+    real_pulls = shift.new_zeros(0) if real is None else _pulls(real, real_moments.mean, shift, maps[0])
+    return FrechetInfluences(real_pulls, _pulls(fake, fake_moments.mean, -shift, maps[1]))
 
 
 def _pulls(
@@ -301,8 +304,23 @@ def _sorted_for_resampling(influences: FrechetInfluences) -> tuple[Tensor, Tenso
     return influences.real.cpu().sort().values, influences.fake.cpu().sort().values
 
 
+def _known_of(real: Features | Moments) -> tuple[Features | None, Moments]:
+    """The vectors, if there are some, and the moments."""
+    return (None, real) if isinstance(real, Moments) else (real, moments(real))
+
+
+def _mean(pulls: Scores, rows: Int[Tensor, "R"]) -> float:
+    """Of the drawn rows; 0 for a set that has none, which is not drawn anew."""
+    return pulls[rows].mean().item() if len(rows) else 0.0
+
+
 def frechet_interval(
-    real: Features, fake: OtherVectors, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    real: Features | Moments,
+    fake: OtherVectors,
+    *,
+    level: float = LEVEL,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
 ) -> Interval:
     """How far the distance would move if other images had been drawn, as many as these.
 
@@ -317,7 +335,7 @@ def frechet_interval(
     contains; see `frechet_infinity`. The order of the rows does not matter.
 
     Args:
-        real: (N, F), N at least 2.
+        real: (N, F), N at least 2; or its moments alone: then only generated images are drawn anew.
         fake: (M, F).
         level: share of resampled values inside.
         num_resamples: number of resamples.
@@ -326,16 +344,17 @@ def frechet_interval(
     Raises:
         ValueError: as of `frechet_influences` and `interval_of`.
     """
-    ends = moments(real), moments(fake)
-    distance = frechet_distance(*ends).value
-    real_pulls, fake_pulls = _sorted_for_resampling(_influences(real, ends[0], fake, ends[1]))
+    vectors, fixed = _known_of(real)
+    generated = moments(fake)
+    distance = frechet_distance(fixed, generated).value
+    real_pulls, fake_pulls = _sorted_for_resampling(_influences(vectors, fixed, fake, generated))
 
     def resampled(real_rows: Tensor, fake_rows: Tensor) -> float:
-        return distance + (real_pulls[real_rows].mean() + fake_pulls[fake_rows].mean()).item()
+        return distance + _mean(real_pulls, real_rows) + _mean(fake_pulls, fake_rows)
 
     return bootstrap(
         resampled,
-        (len(real), len(fake)),
+        (len(real_pulls), len(fake)),
         estimate=distance,
         level=level,
         num_resamples=num_resamples,
@@ -424,7 +443,7 @@ def frechet_infinity(
     counts = _point_counts(len(fake), num_points, smallest)
     root = _root(fixed)
     distances = []
-    for rows in _subsets(len(fake), counts, seed):
+    for rows in one_by_one(_subsets(len(fake), counts, seed), "distances of subsets"):
         subset = moments(fake[rows.to(fake.device)])
         _check_widths(fixed, subset)
         # The real set's root serves every count, except that very small subsets have a much smaller one.
@@ -446,7 +465,7 @@ def _line(counts: Sequence[int], distances: Sequence[float]) -> FrechetInfinityE
 
 
 def frechet_infinity_interval(
-    real: Features,
+    real: Features | Moments,
     fake: OtherVectors,
     *,
     num_points: int = NUM_POINTS,
@@ -462,7 +481,7 @@ def frechet_infinity_interval(
     subsets weigh more than others, and those of small subsets negatively.
 
     Args:
-        real: (N, F).
+        real: (N, F), or its moments alone: then only generated images are drawn anew.
         fake: (M, F).
         num_points: as of `frechet_infinity`.
         smallest: as of `frechet_infinity`.
@@ -474,10 +493,10 @@ def frechet_infinity_interval(
     Raises:
         ValueError: as of `frechet_infinity`.
     """
-    ends = moments(real), moments(fake)
+    vectors, fixed = _known_of(real)
     chosen = seed if subset_seed is None else subset_seed
-    estimate = frechet_infinity(ends[0], fake, num_points=num_points, smallest=smallest, seed=chosen)
-    real_pulls, fake_pulls = _sorted_for_resampling(_influences(real, ends[0], fake, ends[1]))
+    estimate = frechet_infinity(fixed, fake, num_points=num_points, smallest=smallest, seed=chosen)
+    real_pulls, fake_pulls = _sorted_for_resampling(_influences(vectors, fixed, fake, moments(fake)))
     weights = torch.zeros(len(fake), dtype=torch.float64)
     for rows, weight in zip(
         _subsets(len(fake), estimate.counts, chosen), _intercept_weights(estimate.counts), strict=True
@@ -485,8 +504,13 @@ def frechet_infinity_interval(
         weights[rows] += weight / len(rows)
 
     def resampled(real_rows: Tensor, fake_rows: Tensor) -> float:
-        return estimate.value + (real_pulls[real_rows].mean() + (weights * fake_pulls[fake_rows]).sum()).item()
+        return estimate.value + _mean(real_pulls, real_rows) + (weights * fake_pulls[fake_rows]).sum().item()
 
     return bootstrap(
-        resampled, (len(real), len(fake)), estimate=estimate.value, level=level, num_resamples=num_resamples, seed=seed
+        resampled,
+        (len(real_pulls), len(fake)),
+        estimate=estimate.value,
+        level=level,
+        num_resamples=num_resamples,
+        seed=seed,
     )

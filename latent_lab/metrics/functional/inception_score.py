@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, interval_of, resample
+from latent_lab.metrics.functional.bootstrap import LEVEL, LOOP, NUM_RESAMPLES, Interval, interval_of, resample
 from latent_lab.metrics.functional.checks import check_finite
+from latent_lab.progress import one_by_one
 
 Logits: TypeAlias = Float[Tensor, "N K"]
 """Class scores before the softmax, one row for each image."""
@@ -108,7 +109,7 @@ def inception_score_interval(
     sizes = torch.tensor([stop - start for start, stop in bounds], dtype=torch.float64, device=p.device)
     of_split = torch.repeat_interleave(torch.arange(splits), sizes.long().cpu())
     values = []
-    for number in range(num_resamples):
+    for number in one_by_one(range(num_resamples), LOOP):
         # How often each row is in each split: means over splits are then one product.
         places = of_split * count + resample(count, number, seed)
         weights = torch.bincount(places, minlength=splits * count).view(splits, count).to(p) / sizes[:, None]

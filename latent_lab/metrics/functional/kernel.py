@@ -10,9 +10,11 @@ from torch import Tensor
 
 from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, bootstrap
 from latent_lab.metrics.functional.checks import OtherVectors, check_pair
+from latent_lab.progress import one_by_one
 from latent_lab.types import Features
 
 _BLOCK = 2048
+_LOOP = "kernel of pairs of images"
 
 
 class KernelEstimate(NamedTuple):
@@ -31,18 +33,22 @@ def polynomial_kernel(
     return (a @ b.T).mul_(scale).add_(coef).pow_(degree)
 
 
+def _parts(count: int) -> list[slice]:
+    """Rows or columns of the blocks of a matrix."""
+    return [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
+
+
 def _own_means(a: Tensor, degree: int, gamma: float | None, coef: float) -> Tensor:
     """For each row the mean kernel with the other rows of its set, itself left out, (N,)."""
     sums = a.new_zeros(len(a))
-    for start in range(0, len(a), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        # The matrix is symmetric: blocks above the diagonal count for their columns, too.
-        for other in range(start, len(a), _BLOCK):
-            columns = slice(other, other + _BLOCK)
-            block = polynomial_kernel(a[rows], a[columns], degree=degree, gamma=gamma, coef=coef)
-            sums[rows] += block.sum(1)
-            if other > start:
-                sums[columns] += block.sum(0)
+    parts = _parts(len(a))
+    # The matrix is symmetric: blocks above the diagonal count for their columns, too.
+    upper = [(rows, columns) for place, rows in enumerate(parts) for columns in parts[place:]]
+    for rows, columns in one_by_one(upper, _LOOP):
+        block = polynomial_kernel(a[rows], a[columns], degree=degree, gamma=gamma, coef=coef)
+        sums[rows] += block.sum(1)
+        if columns != rows:
+            sums[columns] += block.sum(0)
     scale = 1.0 / a.shape[1] if gamma is None else gamma
     with_itself = (a.square().sum(1) * scale + coef) ** degree
     return (sums - with_itself) / (len(a) - 1)
@@ -51,13 +57,11 @@ def _own_means(a: Tensor, degree: int, gamma: float | None, coef: float) -> Tens
 def _means_across(a: Tensor, b: Tensor, degree: int, gamma: float | None, coef: float) -> tuple[Tensor, Tensor]:
     """For each row of a set the mean kernel with the rows of the other, (N,) and (M,)."""
     over_b, over_a = a.new_zeros(len(a)), a.new_zeros(len(b))
-    for start in range(0, len(a), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        for other in range(0, len(b), _BLOCK):
-            columns = slice(other, other + _BLOCK)
-            block = polynomial_kernel(a[rows], b[columns], degree=degree, gamma=gamma, coef=coef)
-            over_b[rows] += block.sum(1)
-            over_a[columns] += block.sum(0)
+    pairs = [(rows, columns) for rows in _parts(len(a)) for columns in _parts(len(b))]
+    for rows, columns in one_by_one(pairs, _LOOP):
+        block = polynomial_kernel(a[rows], b[columns], degree=degree, gamma=gamma, coef=coef)
+        over_b[rows] += block.sum(1)
+        over_a[columns] += block.sum(0)
     return over_b / len(b), over_a / len(a)
 
 
@@ -141,7 +145,7 @@ def kernel_summands(
     order_real = torch.randperm(len(real), generator=rng).to(real.device)
     order_fake = torch.randperm(len(fake), generator=rng).to(fake.device)
     values = []
-    for start in range(0, smallest - subset_size + 1, subset_size):
+    for start in one_by_one(range(0, smallest - subset_size + 1, subset_size), "distances of subsets"):
         part_real = real[order_real[start : start + subset_size]]
         part_fake = fake[order_fake[start : start + subset_size]]
         values.append(_full_summands(part_real, part_fake, degree, gamma, coef).estimate().value)

@@ -20,6 +20,7 @@ from torch import Tensor
 from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, mean_interval
 from latent_lab.metrics.functional.checks import OtherVectors, check_pair
 from latent_lab.metrics.functional.neighbours import BLOCK, CROWD, SquaredDistances, as_vectors, nearest, parts_of
+from latent_lab.progress import one_by_one
 from latent_lab.types import Features
 
 PRECISION_K = 3
@@ -95,7 +96,7 @@ def manifold_indicators(
     recalled = torch.zeros(len(real), dtype=torch.bool, device=fake.device)
     balls = torch.zeros(len(fake), dtype=torch.int64, device=fake.device)
     covered = torch.zeros_like(recalled)
-    for part in parts_of(len(fake), len(real), block):
+    for part in one_by_one(parts_of(len(fake), len(real), block), "balls of the other set"):
         row, point, squares = _pairs_within(distances, part, limits)
         row += part.start
         precise[row[squares <= limits.real[point]]] = True

@@ -3,57 +3,23 @@
 Per-element means of squared differences, as Asperti and Tonelli report them ("Comparing the latent space of generative
 models", 2022), one number for each sample, so that means, intervals and comparisons come from the same numbers. Image
 errors are in units of the [0, 1] range, as published: a quarter of those in [-1, 1].
+
+The error of a map in images (M-MSE) has two readings: |x - D2(map(E1(x)))|^2, as the published program computes it, and
+|D2(E2(x)) - D2(map(E1(x)))|^2, to the ideal decoding, as the thesis describes it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from latent_lab.distributed import IndexedRandom
-from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, interval_of, mean_interval, resample
+from latent_lab.metrics.functional.bootstrap import LEVEL, NUM_RESAMPLES, Interval, interval_of, resample
 from latent_lab.metrics.functional.reconstruction import mean_squared_error
 from latent_lab.types import Images, Indices, Latents, OtherImages, Scores
-
-AnyImages: TypeAlias = Float[Tensor, "_ _ _ _"]
-"""Images of any number and size, which a function checks itself."""
-
-
-class MappedImageErrors(NamedTuple):
-    """Mean squared errors of images x, one for each, (N,), in units of the [0, 1] range."""
-
-    source_reconstruction: Scores
-    """R-MSE: |x - D1(E1(x))|^2, a property of the source alone."""
-    target_reconstruction: Scores
-    """|x - D2(E2(x))|^2: what a perfect map would give for `mapped_to_original`."""
-    mapped_to_original: Scores
-    """M-MSE as the published program computes it: |x - D2(map(E1(x)))|^2."""
-    mapped_to_ideal: Scores
-    """M-MSE as the thesis describes it: |D2(E2(x)) - D2(map(E1(x)))|^2."""
-    mapped_to_source: Scores
-    """|D1(E1(x)) - D2(map(E1(x)))|^2."""
-
-    def means(self) -> dict[str, float]:
-        """Of each error over the images."""
-        return {name: scores.mean().item() for name, scores in self._asdict().items()}
-
-    def intervals(
-        self, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-    ) -> dict[str, Interval]:
-        """Of each mean; all from the same resamples.
-
-        Args:
-            level: share of the resampled means inside.
-            num_resamples: number of resamples.
-            seed: of the resamples.
-        """
-        return {
-            name: mean_interval(scores, level=level, num_resamples=num_resamples, seed=seed)
-            for name, scores in self._asdict().items()
-        }
 
 
 def unit_error(images: Images, others: OtherImages) -> Scores:
@@ -69,29 +35,6 @@ def unit_error(images: Images, others: OtherImages) -> Scores:
         )
     # A range of 2 becomes one of 1.
     return mean_squared_error(images, others) / 4.0
-
-
-def mapped_image_errors(
-    images: Images, source_reconstructions: AnyImages, target_reconstructions: AnyImages, mapped: AnyImages
-) -> MappedImageErrors:
-    """Both published readings of the map's error, and the errors of both models themselves.
-
-    Args:
-        images: x, (N, C, H, W) in [-1, 1].
-        source_reconstructions: D1(E1(x)), the same shape.
-        target_reconstructions: D2(E2(x)), the ideal decodings.
-        mapped: D2(map(E1(x))).
-
-    Raises:
-        ValueError: if shapes differ.
-    """
-    return MappedImageErrors(
-        source_reconstruction=unit_error(images, source_reconstructions),
-        target_reconstruction=unit_error(images, target_reconstructions),
-        mapped_to_original=unit_error(images, mapped),
-        mapped_to_ideal=unit_error(target_reconstructions, mapped),
-        mapped_to_source=unit_error(source_reconstructions, mapped),
-    )
 
 
 def _check_codes(targets: Tensor, estimates: Tensor) -> None:

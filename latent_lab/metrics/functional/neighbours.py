@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from latent_lab.metrics.functional.checks import OtherVectors, check_pair
+from latent_lab.progress import one_by_one
 from latent_lab.types import Features
 
 Radii: TypeAlias = Float[Tensor, "K"]
@@ -181,7 +182,7 @@ def nearest(
     if len(kept) < len(points):
         points = points[kept]
     squared = SquaredDistances(queries, points)
-    for part in parts_of(len(queries), len(points), block):
+    for part in one_by_one(parts_of(len(queries), len(points), block), "nearest neighbours"):
         own = torch.arange(part.start, part.stop, device=queries.device) if exclude_same else None
         pairs = _candidates(squared, part, k, own, kept)
         squares = squared.exact(pairs[0] + part.start, pairs[1])

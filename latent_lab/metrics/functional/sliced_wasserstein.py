@@ -8,7 +8,8 @@ mean a similar global structure, at the finest level similar detail and noise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latent_lab.images import from_bytes
-from latent_lab.metrics.functional.bootstrap import LEVEL, Interval, bootstrap
+from latent_lab.metrics.functional.bootstrap import LEVEL, LOOP, Interval, interval_of, resample
+from latent_lab.progress import one_by_one
 from latent_lab.types import Images, Indices
 
 FEW_RESAMPLES = 20
@@ -175,6 +177,15 @@ def sliced_wasserstein(
     return result
 
 
+class SlicedWassersteinIntervals(NamedTuple):
+    """Where the distances would lie with other images of the same kind."""
+
+    mean: Interval
+    """Of the mean over levels."""
+    levels: Mapping[int, Interval]
+    """Of each level, by its resolution in pixels."""
+
+
 def sliced_wasserstein_interval(
     real: Tensor,
     fake: Tensor,
@@ -186,8 +197,9 @@ def sliced_wasserstein_interval(
     level: float = LEVEL,
     num_resamples: int = FEW_RESAMPLES,
     seed: int = 0,
-) -> Interval:
-    """The interval of the mean over levels, around its value: images are drawn anew, with all of their patches.
+) -> SlicedWassersteinIntervals:
+    """Intervals of every level and of their mean, around their values: images are drawn anew, with all of their
+    patches.
 
     It takes `num_resamples` + 1 times as long as the distance itself.
 
@@ -204,11 +216,11 @@ def sliced_wasserstein_interval(
         seed: of places, directions and resamples.
 
     Raises:
-        ValueError: if the shapes differ or the resolution does not fit.
+        ValueError: if the shapes differ or the resolution does not fit, or as of `interval_of`.
     """
 
-    def value(real_rows: Indices, fake_rows: Indices) -> float:
-        levels = sliced_wasserstein(
+    def distances(real_rows: Indices, fake_rows: Indices) -> Mapping[int, float]:
+        return sliced_wasserstein(
             real[real_rows.to(real.device)],
             fake[fake_rows.to(fake.device)],
             patches_per_image=patches_per_image,
@@ -216,26 +228,17 @@ def sliced_wasserstein_interval(
             directions=directions,
             seed=seed,
         )
-        return sum(levels.values()) / len(levels)
 
     everything = torch.arange(len(real))
-    estimate = value(everything, everything)
-    if not paired:
-        return bootstrap(
-            value,
-            [len(real), len(fake)],
-            estimate=estimate,
-            level=level,
-            num_resamples=num_resamples,
-            seed=seed,
-            lowest=0.0,
-        )
-    return bootstrap(
-        lambda rows: value(rows, rows),
-        [len(real)],
-        estimate=estimate,
-        level=level,
-        num_resamples=num_resamples,
-        seed=seed,
-        lowest=0.0,
-    )
+    estimate = distances(everything, everything)
+    drawn = []
+    for number in one_by_one(range(num_resamples), LOOP):
+        rows = resample(len(real), number, seed)
+        drawn.append(distances(rows, rows if paired else resample(len(fake), number, seed, stream=1)))
+
+    def interval(sizes: Collection[int]) -> Interval:
+        means = [sum(found[size] for size in sizes) / len(sizes) for found in (estimate, *drawn)]
+        values = torch.tensor(means[1:], dtype=torch.float64)
+        return interval_of(values, estimate=means[0], level=level, lowest=0.0)
+
+    return SlicedWassersteinIntervals(interval(estimate), {size: interval([size]) for size in estimate})

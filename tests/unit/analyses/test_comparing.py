@@ -171,6 +171,17 @@ def test_numbers_of_other_analyses_depend_on_all_options_that_change_numbers() -
     assert facts_of("mse_left", result) == {"options.strength": 2, "resolution": 8}
 
 
+def test_of_models_whose_spaces_were_looked_at_only_sizes_count() -> None:
+    def looked_at(name: str, dim: int) -> Recorded:
+        models = {name: {"kind": name, "dim": dim, "resolution": 32, "sha256": name * 64}}
+        return Recorded(name, "latent-health", {"kl_gap_1k": 1.0}, {"models": models})
+
+    assert [column.title for column in compare([looked_at("a", 64), looked_at("b", 64)]).columns] == ["kl_gap_1k"]
+    apart = compare([looked_at("a", 64), looked_at("b", 32)])
+    assert [column.title for column in apart.columns] == ["kl_gap_1k [a]", "kl_gap_1k [b]"]
+    assert apart.differences == ["kl_gap_1k: a and b differ in models.0.dim: 64 | 32"]
+
+
 def test_numbers_that_only_one_result_has_are_named() -> None:
     one = recorded("A")
     more = Recorded("B", "evaluate", {**one.numbers, "rec_l1": 1.0}, one.protocol)

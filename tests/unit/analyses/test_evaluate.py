@@ -16,11 +16,11 @@ from latent_lab.analyses import Evaluate, HeldOut, Result, write_report
 from latent_lab.analyses.comparing import Recorded, compare
 from latent_lab.analyses.evaluate import METRICS
 from latent_lab.analyses.reference_statistics import StatisticsOptions, statistics_of_source
-from latent_lab.analyses.set_numbers import count_name
+from latent_lab.analyses.set_numbers import count_name, rank_warning
 from latent_lab.growth import GrowthState
 from latent_lab.metrics.functional import frechet_distance, moments
 from latent_lab.metrics.statistics_files import write_statistics
-from latent_lab.networks.features import find_extractor
+from latent_lab.networks.features import RandomExtractor, Viewing, find_extractor
 from tests.unit.analyses.layered_toys import ToyLayeredDecoder
 from tests.unit.analyses.mapped_toys import ToyMappedDecoder
 from tests.unit.analyses.toys import Noise, ToyAutoencoder, ToyDecoder
@@ -321,6 +321,29 @@ def test_a_report_shows_numbers_protocol_notes_and_pictures(tmp_path: Path) -> N
     assert "lacks full rank" in page
 
 
+@pytest.mark.parametrize(
+    ("num_real", "num_fake", "sentence"),
+    [
+        (100, 64, "fd is of 64 images, no more than the 64 features: the covariance lacks full rank"),
+        (64, 65, "fd is of 64 reference images, no more than the 64 features"),
+        (7, 1234, "fd is of 7 reference images, no more than"),
+        (9, 8, "fd is of 8 images and 9 reference images, no more than the 64 features"),
+        (None, 8, "fd is of 8 images, no more than"),
+    ],
+)
+def test_a_distance_of_no_more_images_than_features_comes_with_a_warning(
+    num_real: int | None, num_fake: int, sentence: str
+) -> None:
+    warning = rank_warning("fd", num_real, num_fake, 64)
+    assert warning is not None
+    assert warning.startswith(sentence)
+
+
+@pytest.mark.parametrize("num_real", [65, None])
+def test_enough_images_need_no_warning(num_real: int | None) -> None:
+    assert rank_warning("fd", num_real, 65, 64) is None
+
+
 def test_an_empty_source_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 reference images, got 0"):
         SMALL(ToyDecoder(), HeldOut(Noise(5), Noise(0)))
@@ -364,12 +387,12 @@ def test_one_pass_over_the_samples_feeds_all_of_their_numbers() -> None:
     assert sum(model.batch_sizes) == 40 + 20 + 2
 
 
-def test_every_number_but_errors_of_estimates_levels_has_an_interval_around_it(everything: Result) -> None:
+def test_every_number_but_errors_of_estimates_has_an_interval_around_it(everything: Result) -> None:
     without = set(everything.numbers) - set(everything.intervals)
-    assert all(name.endswith(("_standard_error", "px")) for name in without)
+    assert all(name.endswith("_standard_error") for name in without)
     for name, (low, high) in everything.intervals.items():
         assert low <= high
-        if name.startswith(("rec_mse", "rec_l1", "random_l2", "ppl", "fd_random_40", "i_mse")):
+        if name.startswith(("rec_mse", "rec_l1", "random_l2", "ppl", "fd_random_40", "i_mse", "swd", "rec_swd")):
             assert low <= everything.numbers[name] <= high, name
     assert everything.protocol["intervals"] == {"level": 0.95, "num_resamples": 20, "of_swd": 20, "seed": 0}
 
@@ -394,7 +417,7 @@ def test_statistics_of_a_file_take_the_place_of_reference_images(tmp_path: Path,
     protocol = {"extractor": extractor.describe(), "num_images": 50}
     write_statistics(tmp_path / "whole.npz", moments(features), protocol=protocol, features=features)
     write_statistics(tmp_path / "moments.npz", moments(features), protocol=protocol)
-    chosen = dataclasses.replace(SMALL, metrics=("fd", "kd"))
+    chosen = dataclasses.replace(SMALL, metrics=("fd", "kd", "fd_infinity"))
     whole, alone = (
         evaluate(dataclasses.replace(chosen, reference_statistics=str(tmp_path / name)))
         for name in ("whole.npz", "moments.npz")
@@ -404,6 +427,12 @@ def test_statistics_of_a_file_take_the_place_of_reference_images(tmp_path: Path,
     assert alone.numbers["fd_random_40"] == pytest.approx(usual.numbers["fd_random_40"], rel=1e-5)
     assert "kd_random_40" not in alone.numbers
     assert "kd is left out: the reference statistics hold no features" in alone.protocol["notes"]
+    infinity = "fd_random_infinity_40"
+    assert alone.numbers[infinity] == pytest.approx(whole.numbers[infinity], rel=1e-5)
+    for name in ("fd_random_40", infinity):
+        (low, high), (least, most) = alone.intervals[name], whole.intervals[name]
+        assert high - low < most - least
+    assert any("intervals of fd and fd_infinity are over the samples alone" in note for note in alone.protocol["notes"])
     assert alone.protocol["num_reference"] == 50
 
 
@@ -535,3 +564,86 @@ def test_the_box_of_faces_reaches_extractors_that_see_faces(
 def test_impossible_intervals_and_recipes_are_refused(option: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Evaluate(**{option: value})
+
+
+# What is found out before anything is computed
+
+
+def of_auto(found: str | None, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """What is said ahead of an evaluation with networks of its own choice, on a machine with one of them or none."""
+    monkeypatch.setattr("latent_lab.networks.features.find_weights", lambda *_: None)
+    monkeypatch.setattr("latent_lab.networks.perceptual.find_weights", lambda *_: None)
+    options = {} if found is None else {"extractor": found, "perceptual": "random_l2"}
+    return Evaluate(metrics=("fd", "lpips"), **options).look_ahead(ToyAutoencoder())  # type: ignore[arg-type]
+
+
+def test_networks_that_take_the_place_of_absent_ones_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = of_auto(None, monkeypatch)
+    assert [one.split(", whose")[0] for one in said] == [
+        "evaluate measures with random and gives no FID",
+        "evaluate measures with random_l2 and gives no LPIPS",
+    ]
+    assert of_auto("random", monkeypatch) == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"extractor": "inception", "extractor_path": "/nowhere"}, "were expected at /nowhere"),
+        ({"perceptual": "lpips_vgg", "perceptual_path": "/nowhere"}, "were expected at /nowhere"),
+        ({"identity": "dlib", "identity_path": "/nowhere"}, "were expected at /nowhere"),
+        ({"reference_statistics": "/nowhere.npz"}, "no file of reference statistics at /nowhere"),
+    ],
+)
+def test_what_is_absent_is_found_out_without_an_image(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **options).look_ahead(ToyAutoencoder())  # type: ignore[arg-type]
+
+
+def test_metrics_need_no_network_that_is_not_theirs() -> None:
+    absent = {"extractor_path": "/nowhere", "perceptual_path": "/nowhere", "identity_path": "/nowhere"}
+    assert Evaluate(metrics=("rmse", "swd"), **absent).look_ahead(ToyAutoencoder()) == ()  # type: ignore[arg-type]
+    # A model that cannot encode has no reconstructions whose persons could be compared.
+    assert Evaluate(metrics=("swd",), identity="dlib", identity_path="/nowhere").look_ahead(ToyDecoder()) == ()
+
+
+def test_a_model_that_does_not_fit_is_found_out_without_an_image() -> None:
+    with pytest.raises(TypeError, match="evaluate with keep_percent below 100 needs a model with encode"):
+        dataclasses.replace(SMALL, keep_percent=25).look_ahead(ToyDecoder())
+
+
+class Classifying(RandomExtractor):
+    """Features and class scores, under the name of the canonical network or not."""
+
+    name = "inception"
+    num_classes = 4
+
+    def __init__(self, canonical: bool) -> None:
+        super().__init__(Viewing())
+        self.canonical = canonical
+
+    def see(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        features, _ = super().see(images)
+        return features, features[:, :4]
+
+
+@pytest.mark.parametrize("canonical", [True, False])
+def test_only_canonical_weights_give_numbers_their_usual_names(
+    canonical: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latent_lab.analyses.evaluate.find_extractor", lambda *_, **__: Classifying(canonical))
+    metrics = ("fd", "kd", "fd_infinity", "is", "memorisation")
+    names = evaluate(dataclasses.replace(SMALL, metrics=metrics, num_resamples=0)).numbers
+    usual = ("fid_clean", "kid_clean", "fid_clean_infinity", "is_clean", "mifid_clean", "rec_fid_clean")
+    others = (
+        "fd_inception",
+        "kd_inception",
+        "fd_inception_infinity",
+        "inception_score_inception",
+        "mifd_inception",
+        "rec_fd_inception",
+    )
+    expected, absent = (usual, others) if canonical else (others, usual)
+    counts = {name: 20 if name.startswith("rec_") else 40 for name in (*usual, *others)}
+    assert {f"{name}_{counts[name]}" for name in expected} <= set(names)
+    assert not {f"{name}_{counts[name]}" for name in absent} & set(names)

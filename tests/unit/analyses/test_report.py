@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from latent_lab.analyses import Result, write_report
-from latent_lab.analyses.report import number_text
+from latent_lab.analyses.report import html_page, number_text
+from latent_lab.images import save_png
 
 
 def test_an_interval_stands_beside_its_number(tmp_path: Path) -> None:
@@ -61,3 +64,33 @@ def test_the_html_page_needs_no_other_file(tmp_path: Path) -> None:
     assert base64.b64decode(content[1]) == (tmp_path / "distances" / "rows.png").read_bytes()
     assert "<td>images</td>" in page
     assert '.png"' not in page
+
+
+def page_of(picture: torch.Tensor, folder: Path, largest: int | None) -> str:
+    save_png(folder / "a.png", picture)
+    return html_page("![a](a.png)", folder, title="t", largest=largest)
+
+
+def test_large_pictures_are_embedded_smaller_and_a_line_says_so(tmp_path: Path) -> None:
+    noise = 2 * torch.rand(1, 3, 100, 1500, generator=torch.Generator().manual_seed(0)) - 1
+    page = page_of(noise, tmp_path, 10_000)
+    content = re.search(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert content is not None
+    with Image.open(io.BytesIO(base64.b64decode(content[1]))) as picture:
+        assert picture.size == (1200, 80)
+    assert "Large pictures are shown smaller" in page
+
+
+def test_small_pictures_and_those_without_a_limit_are_embedded_as_they_are(tmp_path: Path) -> None:
+    for picture, largest in ((torch.zeros(1, 3, 4, 4), 10_000), (torch.rand(1, 3, 64, 1500), None)):
+        page = page_of(picture, tmp_path, largest)
+        assert base64.b64encode((tmp_path / "a.png").read_bytes()).decode() in page
+        assert "shown smaller" not in page
+
+
+def test_folded_parts_and_code_are_html(tmp_path: Path) -> None:
+    text = '<details markdown="1"><summary>s</summary>\n\n```yaml\na: 1\n```\n\n| a |\n|---|\n| b |\n\n</details>'
+    page = html_page(text, tmp_path, title="t")
+    assert "<pre><code" in page
+    assert "<td>b</td>" in page
+    assert "```" not in page

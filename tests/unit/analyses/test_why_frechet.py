@@ -14,7 +14,7 @@ from latent_lab.analyses.feeding import prior_latents
 from latent_lab.analyses.sample import OTHER_STREAM, STREAM
 from latent_lab.analyses.why_frechet import Splits, Variant, attribute
 from latent_lab.metrics.functional import frechet_distance, moments
-from latent_lab.networks.features import find_extractor
+from latent_lab.networks.features import AbstractExtractor, find_extractor
 from tests.unit.analyses.toys import Noise, ToyDecoder
 
 SMALL = WhyFrechet(num=160, extractor="random", batch_size=37)
@@ -163,6 +163,7 @@ def test_a_value_within_chance_is_said_to_be_so() -> None:
         ({"batch_size": 0}, "batch_size of at least 1, got 0"),
         ({"theirs": float("nan")}, "theirs must be a finite number, got nan"),
         ({"resize": "lanczos"}, "resize must be clean or .*, got 'lanczos'"),
+        ({"identity_box": "celebs"}, "the box must be one of celeba, .*, got celebs"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:
@@ -187,3 +188,27 @@ def test_variants_that_an_own_network_cannot_take_are_left_out_with_a_note() -> 
     found = own(MODEL, SOURCE)
     assert set(found.numbers) == {"fd_base", "fd_quantisation_truncate", "fd_quantisation_none"}
     assert sum("resize tf1 is left out" in note for note in found.protocol["notes"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("extractor", "expected"),
+    [
+        # The base and its variants see faces, and so does another extractor beside a base that does not.
+        ("dlib_age", {("dlib_age", "clean"): "ffhq", ("dlib_age", "tf1"): "ffhq", ("efflite0", "clean"): None}),
+        ("random", {("random", "clean"): None, ("random", "tf1"): None, ("dlib_identity", "clean"): "ffhq"}),
+    ],
+)
+def test_the_box_of_faces_reaches_every_extractor_that_sees_faces(
+    extractor: str, expected: dict[tuple[str, str], str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[tuple[str, str], object] = {}
+
+    def find(name: str, path: str | None, *, resize: str, box: object, **_: object) -> AbstractExtractor:
+        asked[name, resize] = box
+        return find_extractor("random", resize=resize)
+
+    monkeypatch.setattr("latent_lab.analyses.why_frechet.find_extractor", find)
+    dataclasses.replace(SMALL, num=4, extractor=extractor, identity_box="ffhq", factors=("resize", "extractor"))(
+        MODEL, SOURCE
+    )
+    assert expected.items() <= asked.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from latent_lab.cli import chaining, main
+from latent_lab.cli import chaining, main, training
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import read_checkpoint
 
@@ -38,6 +39,20 @@ chain: {domains: ["25", "35", "45"], tolerance: 1000, num_resamples: 5, estimato
 run: {record_kimg: 0.002, analyses: []}
 trainer: {accelerator: cpu, devices: 1}
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_curves() -> Iterator[None]:
+    """Without the figure of each training's curves, which takes longer than these trainings; see the tests of `fit`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "plot_curves", lambda *arguments: None)
+        yield
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the report that ends a building."""
+    monkeypatch.setattr(chaining, "report", lambda *arguments: None)
 
 
 @pytest.fixture
@@ -100,10 +115,10 @@ def test_the_reused_translator_begins_with_its_parents_optimisers(built: Path):
 
 
 def test_interrupted_in_the_middle_the_same_command_ends_with_the_same_models(
-    latent_lab: Any, tiny_chain: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+    latent_lab: Any, tiny_chain: Path, once: Path, no_report: None, monkeypatch: pytest.MonkeyPatch
 ):
     def stops_in(name: str) -> Any:
-        def train(run: Any) -> int:
+        def stopping(run: Any) -> int:
             if run.folder.name == name:
                 # As after a signal: half of the run is saved.
                 run.model.max_images = run.model.images_seen + 2
@@ -111,27 +126,27 @@ def test_interrupted_in_the_middle_the_same_command_ends_with_the_same_models(
                 return 143
             return original(run)
 
-        original = training
-        return train
+        original = train
+        return stopping
 
-    training = chaining.train
+    train = chaining.train
     for name in ("step1_specialised", "step2_reused"):
         monkeypatch.setattr(chaining, "train", stops_in(name))
         outcome = latent_lab("chain", "build", "--config", tiny_chain, "--out", "again")
         assert outcome.code == 143
         assert "the same command goes on from there" in outcome.error
-    monkeypatch.setattr(chaining, "train", training)
+    monkeypatch.setattr(chaining, "train", train)
     outcome = latent_lab("chain", "build", "--config", tiny_chain, "--out", "again")
     assert outcome.code == 0, outcome.error
     assert "decided before: 25 to 35" in outcome.error
-    one, other = ledger_of(built), ledger_of(Path("again"))
+    one, other = ledger_of(once), ledger_of(Path("again"))
     assert one["decisions"] == other["decisions"]
     for name in one["trainings"]:
-        states = [read_checkpoint(chain / one["trainings"][name]["checkpoint"]) for chain in (built, Path("again"))]
+        states = [read_checkpoint(chain / one["trainings"][name]["checkpoint"]) for chain in (once, Path("again"))]
         assert all(torch.equal(value, states[1]["state_dict"][key]) for key, value in states[0]["state_dict"].items())
 
 
-def test_a_finished_chain_is_left_as_it_is(latent_lab: Any, tiny_chain: Path, built: Path):
+def test_a_finished_chain_is_left_as_it_is(latent_lab: Any, tiny_chain: Path, built: Path, no_report: None):
     before = {path: path.read_bytes() for path in built.rglob("*.ckpt")}
     assert latent_lab("chain", "build", "--config", tiny_chain, "--out", "chain").code == 0
     assert before == {path: path.read_bytes() for path in built.rglob("*.ckpt")}
@@ -229,7 +244,7 @@ def test_images_without_labels_have_no_domains(latent_lab: Any, tiny_chain: Path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "chain needs one of build, apply, report as its first word, got none"),
+        ([], "chain needs one of build, apply, report, label as its first word, got none"),
         (["biuld"], "got biuld: did you mean build?"),
         (["build"], "nothing says what to build: give --config chain_synthetic.yaml"),
         (["apply"], "chain apply needs the folder of one chain"),

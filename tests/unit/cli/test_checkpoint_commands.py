@@ -86,7 +86,9 @@ def test_test_compares_samples_with_training_images(latent_lab, checkpoint, fold
     protocol = json.loads((folder / "o" / "result.json").read_text())["protocol"]
     assert (protocol["data"]["split"], protocol["reference"]["split"]) == ("test", "train")
     assert "fd_random_8" in outcome.out
-    assert (folder / "o" / "report.md").is_file()
+    warning = "fd_random_8 is of 8 images and 16 reference images, no more than the 64 features"
+    assert outcome.error.count(f"latent-lab: note: {warning}") == 1
+    assert f"- {warning}" in (folder / "o" / "report.md").read_text()
 
 
 def test_validate_reads_the_validation_split_with_small_samples(latent_lab, checkpoint, folder):

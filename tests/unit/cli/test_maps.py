@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 import latent_lab as package
+from latent_lab.cli import main
 from latent_lab.data import SyntheticFaces
 from latent_lab.growth import GrowthSchedule, Stage
+from latent_lab.images import to_bytes
 from latent_lab.models import Pioneer
 
 QUICK = ("--num-images", "4", "--num-shuffles", "1", "--num-resamples", "0", "--batch-size", "8")
 MAP = (*QUICK, "--num-recovered", "0", "--beside", "orthogonal", "--perceptual", "random_l2")
 
 
-@pytest.fixture
-def models(folder: Path) -> list[Path]:
-    """Untrained models of 8 and 6 coordinates at 8 px."""
-    made = []
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained models of 8 and 6 coordinates at 8 px, and a map from the first to the second."""
+    folder = tmp_path_factory.mktemp("once")
     for name, dim in (("a", 8), ("b", 6)):
         model = Pioneer(GrowthSchedule([Stage(8, 0.064, 8)]), latent_dim=dim, widths=[8, 8], seed=dim)
-        content: dict[str, object] = {"state_dict": model.state_dict(), "optimizer_states": []}
+        content: dict[str, Any] = {"state_dict": model.state_dict(), "optimizer_states": []}
         model.on_save_checkpoint(content)
         content["latent_lab"]["data"] = SyntheticFaces(num_images=16, num_val=8, num_test=8, resolution=8).recipe
-        made.append(folder / f"{name}.ckpt")
-        torch.save(content, made[-1])
-    return made
+        torch.save(content, folder / f"{name}.ckpt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LATENT_LAB_CACHE", str(folder / "cache"))
+        models = [str(folder / f"{name}.ckpt") for name in ("a", "b")]
+        assert main(["map", *models, *MAP, "--out", str(folder / "maps")]) == 0
+    return folder
 
 
 @pytest.fixture
-def fitted(latent_lab, models: list[Path], folder: Path) -> Path:
-    """A map from the first to the second."""
-    outcome = latent_lab("map", *models, *MAP, "--out", "maps")
-    assert outcome.code == 0, outcome.error
+def models(once: Path, folder: Path) -> list[Path]:
+    """Copies of the models in the working folder, which has their pack of data, too."""
+    shutil.copytree(once, folder, dirs_exist_ok=True)
+    return [folder / "a.ckpt", folder / "b.ckpt"]
+
+
+@pytest.fixture
+def fitted(models: list[Path], folder: Path) -> Path:
+    """The map from the first to the second."""
     return folder / "maps" / "map_a_to_b.safetensors"
 
 
@@ -62,6 +77,33 @@ def test_a_mapped_model_is_looked_at_like_any_other(
     assert view["map"]["file"] == "map_a_to_b.safetensors"
     assert view["target"]["file"] == "b.ckpt"
     assert "note" not in outcome.error
+
+
+def test_predict_writes_what_the_other_model_makes_of_the_codes(
+    latent_lab, fitted: Path, models: list[Path], folder: Path
+) -> None:
+    words = ["--ckpt", models[0], "--map", fitted, "--target", models[1], "--out", "o"]
+    outcome = latent_lab("predict", *words)
+    assert outcome.code == 0, outcome.error
+    codes = load_file(folder / "o" / "codes.safetensors")["latents"]
+    source, target = (package.load(path) for path in models)
+    assert codes.shape == (8, source.latent_space.dim)
+    picture = torch.from_numpy(np.array(Image.open(folder / "o" / "reconstructions" / "000003.png")))
+    with torch.no_grad():
+        expected = package.mapped(source, package.load_map(fitted)[0], target).decode(codes[3:4])
+    assert (picture.permute(2, 0, 1).float() - to_bytes(expected)[0].float()).abs().max() <= 1.0
+
+
+def test_samples_of_the_other_model_are_explained(latent_lab, fitted: Path, models: list[Path], folder: Path) -> None:
+    words = ["--extractor", "random", "--factors", "covariance", "--num", "8", "--out"]
+    ways = {"plain": [], "mapped": ["--map", fitted, "--target", models[1]]}
+    results = {}
+    for name, way in ways.items():
+        outcome = latent_lab("why-fid", "--ckpt", models[0], *words, name, *way)
+        assert outcome.code == 0, outcome.error
+        results[name] = json.loads((folder / name / "result.json").read_text())
+    assert results["mapped"]["protocol"]["view"]["target"]["file"] == "b.ckpt"
+    assert results["mapped"]["numbers"]["fd_base"] != results["plain"]["numbers"]["fd_base"]
 
 
 def test_a_map_of_other_checkpoints_is_refused_or_remarked(latent_lab, fitted: Path, models: list[Path]) -> None:

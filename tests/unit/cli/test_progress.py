@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,25 @@ def test_a_terminal_shows_a_bar_with_the_time_left(tmp_path: Path) -> None:
     shown = run(tmp_path / "shown", 5.0, 4, terminal=True)
     assert "samples: " in shown
     assert "left" in shown
+
+
+def test_lines_go_to_whoever_takes_errors_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = ConsoleProgress(terminal=False, clock=lambda: 100.0)
+    later = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", later)
+    display.update(Task("samples", total=4, done=1, started=0.0))
+    assert later.getvalue() == "latent-lab: samples: 1 of 4, 5m00 left\n"
+
+
+def test_a_terminal_gets_lines_where_bars_would_be_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("latent_lab.cli.progress.ConsoleProgress.__init__", lambda _, terminal: asked.append(terminal))
+    monkeypatch.setattr("latent_lab.cli.progress.ConsoleProgress.close", lambda _: None)
+    for bars in (False, True):
+        with progress_on_console(bars=bars):
+            pass
+    # None: bars if the stream is a terminal.
+    assert asked == [False, None]
 
 
 def test_the_first_process_alone_shows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,13 @@ def test_two_folders_need_no_model(latent_lab, photos, folder):
     assert "of 3 images in photos 2 are cropped to their central squares" in outcome.error
 
 
+def test_the_box_of_faces_is_an_option_as_of_test(latent_lab, photos):
+    words = ["--images", photos, "--reference", photos, "--identity-box", "[0.5, 0, 0.25, 1]"]
+    outcome = latent_lab("why-fid", *words)
+    assert outcome.code == 2
+    assert "with left < right and top < bottom, got [0.5, 0.0, 0.25, 1.0]" in outcome.error
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -36,6 +43,10 @@ def test_two_folders_need_no_model(latent_lab, photos, folder):
         (["--ckpt", "x.ckpt", "--images", "photos"], "takes a checkpoint or two folders, got both"),
         (["photos", "--images", "photos", "--reference", "photos"], "takes no bare word, got photos"),
         (["--images", "photos", "--reference", "nowhere"], "nowhere"),
+        (
+            ["--images", "photos", "--reference", "photos", "--map", "x.safetensors"],
+            "--map says how a checkpoint is looked at, and two folders have none",
+        ),
     ],
 )
 def test_mistakes_get_one_sentence(latent_lab, photos, words, message):

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from latent_lab.metrics.functional import (
     frechet_interval,
     moments,
 )
-from latent_lab.metrics.functional.bootstrap import bootstrap
+from latent_lab.metrics.functional.bootstrap import Interval, bootstrap
 
 
 def features(count: int, width: int, seed: int) -> torch.Tensor:
@@ -188,3 +189,17 @@ def test_too_few_images_for_a_line_are_refused_in_one_sentence() -> None:
         frechet_infinity(features(20, 4, 1), features(2, 4, 2))
     with pytest.raises(ValueError, match="at least 3 points, got num_points 2"):
         frechet_infinity(features(20, 4, 1), features(30, 4, 2), num_points=2)
+
+
+@pytest.mark.parametrize("interval_of_features", [frechet_interval, frechet_infinity_interval])
+def test_of_a_reference_without_vectors_the_generated_ones_alone_are_drawn_anew(
+    interval_of_features: Callable[..., Interval],
+) -> None:
+    # Of real vectors that are many times as many, the randomness hardly counts.
+    real, fake = features(4000, 6, 1), 1.3 * features(90, 6, 2) + 0.2
+    whole, alone = interval_of_features(real, fake), interval_of_features(moments(real), fake)
+    assert sum(alone[:2]) == pytest.approx(sum(whole[:2]), rel=0.05)
+    assert alone.high - alone.low == pytest.approx(whole.high - whole.low, rel=0.2)
+    few = interval_of_features(real[:60], fake)
+    fixed = interval_of_features(moments(real[:60]), fake)
+    assert fixed.high - fixed.low < 0.9 * (few.high - few.low)

@@ -8,6 +8,7 @@ from latent_lab.metrics.functional import (
     laplacian_pyramid,
     pyramid_resolutions,
     sliced_wasserstein,
+    sliced_wasserstein_interval,
     sliced_wasserstein_of_points,
 )
 from latent_lab.metrics.functional.sliced_wasserstein import _up
@@ -61,3 +62,30 @@ def test_different_numbers_of_images_are_refused() -> None:
 def test_sizes_without_a_pyramid_are_refused(resolution: int) -> None:
     with pytest.raises(ValueError, match=f"16, 32, 64 ... pixels, got {resolution}"):
         SlicedWasserstein(resolution)
+
+
+def test_every_level_has_an_interval_around_it_that_is_narrower_for_paired_images() -> None:
+    # Images of very different contrast: which of them are drawn matters less if both sets draw the same.
+    real = pictures(10) * torch.linspace(0.1, 1.0, 10).view(-1, 1, 1, 1)
+    fake = real**3
+    values = sliced_wasserstein(real, fake, seed=3)
+    free, paired = (
+        sliced_wasserstein_interval(real, fake, paired=paired, num_resamples=10, seed=3) for paired in (False, True)
+    )
+    for found in (free, paired):
+        assert list(found.levels) == list(values)
+        for size, value in values.items():
+            assert found.levels[size].low < value < found.levels[size].high
+        assert found.mean.low < sum(values.values()) / 2 < found.mean.high
+    for size in values:
+        assert paired.levels[size].high - paired.levels[size].low < free.levels[size].high - free.levels[size].low
+
+
+def test_the_metric_gives_the_intervals_of_the_function() -> None:
+    metric = SlicedWasserstein(16, seed=1)
+    for real, seed in ((True, 0), (False, 1)):
+        metric.update(pictures(5, 16, seed), torch.arange(5), real=real)
+    found = metric.intervals(num_resamples=4)
+    expected = sliced_wasserstein_interval(metric.table("real"), metric.table("fake"), num_resamples=4, seed=1)
+    assert found == expected
+    assert metric.interval(num_resamples=4) == expected.mean == expected.levels[16]

@@ -100,6 +100,8 @@ def test_nan_is_refused_with_the_number_of_images(own: Any):
     estimator = find_age_estimator("own_ages.Broken")
     with pytest.raises(ValueError, match=r"age_Broken_\w+ gave NaN or infinite ages for 2 of 3 images: its weights"):
         estimator(grey(-0.5, 0.5, 0.7))
+    # Who wants to know which ones asks for the estimates as they are.
+    assert estimator.estimates(grey(-0.5, 0.5, 0.7)).isnan().tolist() == [False, True, True]
 
 
 def test_images_that_are_nan_are_refused():
