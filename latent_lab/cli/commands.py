@@ -534,9 +534,7 @@ COMMANDS = (
             CHECKPOINT,
             Option("space", "of a StyleGAN: w (default; with --map z) or z", "NAME"),
             Option("truncation", "of a StyleGAN: share of the deviation from the mean of W that is kept", "PSI"),
-            Option(
-                "direction", "of an attribute of the first model, or MODEL=FILE; repeatable", "FILE", repeated=True
-            ),
+            Option("direction", "of an attribute of the first model, or MODEL=FILE; repeatable", "FILE", repeated=True),
             Option("map", "file of `latent-lab map`, from the first model to the second (default: fits one)", "FILE"),
             ACCELERATOR,
         ),
