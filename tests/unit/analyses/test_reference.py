@@ -56,7 +56,9 @@ def test_the_same_images_are_read_once(seen: Callable[..., torch.Tensor]) -> Non
         {"quantisation": "truncate"},
         {"source": Noise(6, seed=1)},
     ],
-    ids=str,
+    ids=lambda changed: " ".join(
+        f"{name} {value if name != 'source' else 'of images'}" for name, value in changed.items()
+    ),
 )
 def test_whatever_changes_features_has_an_entry_of_its_own(
     seen: Callable[..., torch.Tensor], tmp_path: Path, changed: dict
