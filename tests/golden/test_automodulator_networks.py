@@ -30,6 +30,12 @@ FADES = [pytest.param(0, 1.0, "step0_alpha1", id="4 pixels")] + [
 ]
 
 
+# Absolute, of primitives and codes, and of what has passed a decoder. The original ran with other vector instructions
+# than many processors have: float32 sums in another order differ by up to 1.5e-6 and 1.7e-5.
+PRIMITIVE = 2e-6
+IMAGE = 2e-5
+
+
 def assert_close(ours: Tensor, published: Tensor, tolerance: float, *, relative: float = 0.0) -> None:
     torch.testing.assert_close(ours, published.to(ours), rtol=relative, atol=tolerance)
 
@@ -61,14 +67,14 @@ def published_adain() -> AdaIN:
 def test_adain(primitives: Mapping) -> None:
     adain = published_adain()
     adain.style.load_state_dict({"weight": primitives["adain_weight"], "bias": primitives["adain_bias"]})
-    assert_close(adain.style(primitives["adain_z"]), primitives["adain_A"].flatten(1), 1e-6)
-    assert_close(adain(primitives["adain_x"], primitives["adain_z"]), primitives["adain_y"], 1e-6)
+    assert_close(adain.style(primitives["adain_z"]), primitives["adain_A"].flatten(1), PRIMITIVE)
+    assert_close(adain(primitives["adain_x"], primitives["adain_z"]), primitives["adain_y"], PRIMITIVE)
 
 
 def test_the_epsilon_of_training_changes_adain_by_less_than_the_tolerance(primitives: Mapping) -> None:
     adain = AdaIN(6, 8, unbiased=True)
     adain.style.load_state_dict({"weight": primitives["adain_weight"], "bias": primitives["adain_bias"]})
-    assert_close(adain(primitives["adain_x"], primitives["adain_z"]), primitives["adain_y"], 1e-6)
+    assert_close(adain(primitives["adain_x"], primitives["adain_z"]), primitives["adain_y"], PRIMITIVE)
 
 
 def test_initial_biases_of_adain(primitives: Mapping) -> None:
@@ -76,7 +82,7 @@ def test_initial_biases_of_adain(primitives: Mapping) -> None:
 
 
 def test_blur(primitives: Mapping) -> None:
-    assert_close(blur(primitives["blur_x"]), primitives["blur_y"], 1e-6)
+    assert_close(blur(primitives["blur_x"]), primitives["blur_y"], PRIMITIVE)
 
 
 def test_nearest_upsampling(primitives: Mapping) -> None:
@@ -87,18 +93,18 @@ def test_equalised_convolution(primitives: Mapping) -> None:
     outputs, inputs = primitives["eqconv_weight_orig"].shape[:2]
     layer = EqualizedConv2d(inputs, outputs, 3, 1)
     layer.load_state_dict({"weight": primitives["eqconv_weight_orig"], "bias": primitives["eqconv_bias"]})
-    assert_close(layer(primitives["eqconv_x"]), primitives["eqconv_y"], 1e-6)
+    assert_close(layer(primitives["eqconv_x"]), primitives["eqconv_y"], PRIMITIVE)
 
 
 def test_layer_noise(primitives: Mapping) -> None:
     noisy = add_noise(primitives["noise_x"], primitives["noise_scale"], lambda _: primitives["noise_draw"])
-    assert_close(noisy, primitives["noise_y"], 1e-6)
+    assert_close(noisy, primitives["noise_y"], PRIMITIVE)
 
 
 def test_a_layer_of_the_mapping(primitives: Mapping) -> None:
     layer = EqualizedLinear(6, 6, 0.01)
     layer.load_state_dict({"weight": primitives["maplin_weight_orig"], "bias": primitives["maplin_bias"]})
-    assert_close(F.leaky_relu(layer(primitives["maplin_x"]), 0.2), primitives["maplin_y"], 1e-6)
+    assert_close(F.leaky_relu(layer(primitives["maplin_x"]), 0.2), primitives["maplin_y"], PRIMITIVE)
 
 
 @pytest.fixture
@@ -112,18 +118,18 @@ def spectral(primitives: Mapping) -> SpectralConv2d:
 def test_spectral_convolution_of_the_first_two_calls_and_in_evaluation(
     primitives: Mapping, spectral: SpectralConv2d
 ) -> None:
-    assert_close(spectral(primitives["sn_x"]), primitives["sn_y1"], 1e-6)
-    assert_close(spectral.u, primitives["sn_u1"].flatten(), 1e-6)
-    assert_close(spectral(primitives["sn_x"]), primitives["sn_y2"], 1e-6)
-    assert_close(spectral.u, primitives["sn_u2"].flatten(), 1e-6)
+    assert_close(spectral(primitives["sn_x"]), primitives["sn_y1"], PRIMITIVE)
+    assert_close(spectral.u, primitives["sn_u1"].flatten(), PRIMITIVE)
+    assert_close(spectral(primitives["sn_x"]), primitives["sn_y2"], PRIMITIVE)
+    assert_close(spectral.u, primitives["sn_u2"].flatten(), PRIMITIVE)
     spectral.eval()
-    assert_close(spectral(primitives["sn_x"]), primitives["sn_eval_y"], 1e-6)
-    assert_close(spectral.u, primitives["sn_u2"].flatten(), 1e-6)
+    assert_close(spectral(primitives["sn_x"]), primitives["sn_eval_y"], PRIMITIVE)
+    assert_close(spectral.u, primitives["sn_u2"].flatten(), PRIMITIVE)
 
 
 def test_spectral_weight_and_its_gradient(primitives: Mapping, spectral: SpectralConv2d) -> None:
     weight = spectral.normalised_weight()
-    assert_close(weight, primitives["sn_w1"], 1e-6)
+    assert_close(weight, primitives["sn_w1"], PRIMITIVE)
     outputs = F.conv2d(primitives["sn_x"], weight, spectral.bias, padding=1)
     (weight.square().sum() + outputs.sum()).backward()
     # Entries of the gradient reach tens, hence the relative tolerance of the README.
@@ -160,50 +166,50 @@ def decoder(toy: Mapping) -> AutomodulatorDecoder:
 @pytest.mark.parametrize(("step", "alpha", "name"), FADES)
 def test_codes(encoder: PioneerEncoder, golden: Mapping, step: int, alpha: float, name: str) -> None:
     codes = unit(encoder(golden[f"enc_x_step{step}"], step, alpha))
-    assert_close(codes, golden[f"enc_z_{name}"], 1e-6)
+    assert_close(codes, golden[f"enc_z_{name}"], PRIMITIVE)
 
 
 def test_effective_weight_of_a_convolution(encoder: PioneerEncoder, golden: Mapping) -> None:
-    assert_close(encoder.blocks[2][0].normalised_weight(), golden["enc_sn_weight_prog6_conv0"], 1e-6)
+    assert_close(encoder.blocks[2][0].normalised_weight(), golden["enc_sn_weight_prog6_conv0"], PRIMITIVE)
 
 
 def test_codes_of_two_training_passes_move_the_spectral_vectors(encoder: PioneerEncoder, golden: Mapping) -> None:
     encoder.train()
     for call in (1, 2):
         codes = unit(encoder(golden["enc_x_step2"], 2))
-        assert_close(codes, golden[f"enc_train_z_call{call}"], 1e-6)
-    assert_close(encoder.blocks[2][0].u, golden["enc_train_u_after2_prog6_conv0"].flatten(), 1e-6)
+        assert_close(codes, golden[f"enc_train_z_call{call}"], PRIMITIVE)
+    assert_close(encoder.blocks[2][0].u, golden["enc_train_u_after2_prog6_conv0"].flatten(), PRIMITIVE)
 
 
 @pytest.mark.parametrize(("step", "alpha", "name"), FADES)
 def test_images(decoder: AutomodulatorDecoder, golden: Mapping, step: int, alpha: float, name: str) -> None:
-    assert_close(decoder(golden["dec_z"], step, alpha), golden[f"dec_img_{name}"], 1e-5)
+    assert_close(decoder(golden["dec_z"], step, alpha), golden[f"dec_img_{name}"], IMAGE)
 
 
 @pytest.mark.parametrize("block", [0, 1])
 def test_content_after_a_block(decoder: AutomodulatorDecoder, golden: Mapping, block: int) -> None:
     content = decoder.modulate(golden["dec_z"], end=block + 1, phase=2)
-    assert_close(content, golden[f"dec_content_after_block{block}"], 1e-5)
+    assert_close(content, golden[f"dec_content_after_block{block}"], IMAGE)
 
 
 def test_one_code_in_parts_is_the_whole_image(decoder: AutomodulatorDecoder, golden: Mapping) -> None:
     content = None
     for begin in (0, 1):
         content = decoder.modulate(golden["dec_z"], begin=begin, end=begin + 1, content=content, phase=2)
-    assert_close(decoder(golden["dec_z"], 2, begin=2, content=content), golden["dec_seq_img"], 1e-5)
+    assert_close(decoder(golden["dec_z"], 2, begin=2, content=content), golden["dec_seq_img"], IMAGE)
 
 
 @pytest.mark.parametrize("cut", [1, 2])
 def test_two_codes_mixed_at_a_cut(decoder: AutomodulatorDecoder, golden: Mapping, cut: int) -> None:
     content = decoder.modulate(golden["dec_z"], end=cut, phase=2)
     images = decoder(golden["dec_z2"], 2, begin=cut, content=content)
-    assert_close(images, golden[f"dec_mix_cut{cut}"], 1e-5)
+    assert_close(images, golden[f"dec_mix_cut{cut}"], IMAGE)
 
 
 def test_layer_noise_in_the_order_of_the_calls(decoder: AutomodulatorDecoder, golden: Mapping) -> None:
     draws = iter([golden[f"dec_noise_{number}"].float() for number in range(4)])
     images = decoder(golden["dec_z"], 2, 1.0, lambda _: next(draws))
-    assert_close(images, golden["dec_noisy_img_step2"], 1e-5)
+    assert_close(images, golden["dec_noisy_img_step2"], IMAGE)
     assert next(draws, None) is None
 
 
@@ -227,7 +233,7 @@ def test_scales_of_two_codes_at_128_pixels(
 ) -> None:
     styles = torch.stack([scales[f"z{source}"] for source in of_blocks])[None]
     # Values reach 4.5 and have passed eleven convolutions: some float32 units more than at 16 pixels.
-    assert_close(decoder(styles, 5)[..., ::4, ::4], scales[name], 1e-5, relative=1e-5)
+    assert_close(decoder(styles, 5)[..., ::4, ::4], scales[name], IMAGE, relative=1e-5)
 
 
 # Flip invariance

@@ -194,8 +194,8 @@ def test_the_automodulators_mixtures_at_128_pixels(
     model = read_without_noise(automodulator_file(toy, tmp_path, 5))
     for name, of_blocks in (("img_hiA_midB_loA", "aabbba"), ("img_cut3", "aaabbb"), ("img_plain_A", "aaaaaa")):
         styles = torch.stack([scales[f"z{source}"] for source in of_blocks])[None]
-        # Values reach 3, through 13 layers.
-        torch.testing.assert_close(model.decode_layers(styles)[..., ::4, ::4], scales[name], rtol=1e-5, atol=1e-5)
+        # Values reach 3, through 13 layers, and processors add in different orders.
+        torch.testing.assert_close(model.decode_layers(styles)[..., ::4, ::4], scales[name], rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*not of length 1.*:UserWarning")

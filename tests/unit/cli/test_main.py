@@ -49,7 +49,8 @@ def test_a_bare_call_shows_the_help(words, capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_the_help_of_a_command_has_few_lines_beside_its_options_and_few_of_each_option(command, capsys):
+def test_the_help_of_a_command_has_few_lines_beside_its_options_and_few_of_each_option(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     assert main([command.name, "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: latent-lab {command.name}")

@@ -274,7 +274,8 @@ def test_a_traditional_generator_takes_one_latent() -> None:
     assert network.layer_resolutions == (4,)
     given = styles(3, 1)
     images = network(given, 2)
-    assert torch.equal(network(torch.cat([given, styles(3, 5)], 1), 2), images)
+    # Latents that lie apart in memory are multiplied in another order on some processors.
+    torch.testing.assert_close(network(torch.cat([given, styles(3, 5)], 1), 2), images)
     assert not any("adain" in name for name in network.state_dict())
 
 
