@@ -6,11 +6,12 @@ Figures of one run on one machine belong side by side as ratios; absolute ones d
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import lightning
@@ -18,6 +19,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, IterableDataset
 
+from latent_lab.callbacks.precision import multiplies_bfloat16
 from latent_lab.cli.bench_latent import map_table, normality_table
 from latent_lab.cli.bench_metrics import evaluation_table, extractor_table, statistics_table
 from latent_lab.cli.console import quieten
@@ -86,6 +88,11 @@ def loading(resolution: int, seconds: float) -> float:
         return _rate(lambda _: len(next(batches).images), seconds)
 
 
+def _layouts(precisions: Sequence[bool]) -> Iterator[tuple[bool, bool]]:
+    """Whether a training step is in bfloat16, and whether its images are in the layout channels_last."""
+    return itertools.product(precisions, (False, True))
+
+
 def main() -> None:
     """Prints the table, and writes it where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -94,33 +101,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table to this Markdown file, too")
     arguments = parser.parse_args()
     quieten()
-    lines = [
+    lines: list[str] = []
+
+    def say(*more: str) -> None:
+        """At once, since the whole takes many minutes."""
+        lines.extend(more)
+        print(*more, sep="\n", flush=True)
+
+    say(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; Python "
         f"{platform.python_version()}, torch {torch.__version__}, lightning {lightning.__version__}. Images a second, "
         f"median step; width {arguments.width}, batch 64.",
         "",
-        "| training step | fp32 | fp32 channels_last | bf16 | bf16 channels_last | best / fp32 |",
-        "|---|---|---|---|---|---|",
-    ]
+    )
+    precisions = (False, True) if multiplies_bfloat16("cpu") else (False,)
+    names = [f"{'bf16' if bf16 else 'fp32'}{' channels_last' if last else ''}" for bf16, last in _layouts(precisions)]
+    if len(precisions) == 1:
+        say("This processor emulates bfloat16, many times slower than float32, so that bf16 is left out.", "")
+    say(f"| training step | {' | '.join(names)} | best / fp32 |", "|---" * (len(names) + 2) + "|")
     for resolution in (4, 8, 16, 32):
         rates = [
             training_step(resolution, arguments.width, 64, bf16=bf16, channels_last=last, seconds=arguments.seconds)
-            for bf16 in (False, True)
-            for last in (False, True)
+            for bf16, last in _layouts(precisions)
         ]
         cells = " | ".join(f"{rate:.0f}" for rate in rates)
-        lines.append(f"| {resolution} px | {cells} | {max(rates) / rates[0]:.2f} |")
-        print(lines[-1], flush=True)
-    lines += ["", "| | 32 px | 64 px | 128 px |", "|---|---|---|---|"]
+        say(f"| {resolution} px | {cells} | {max(rates) / rates[0]:.2f} |")
+    say("", "| | 32 px | 64 px | 128 px |", "|---|---|---|---|")
     for name, measure in (("packed images loaded", loading), ("faces drawn", rendering)):
         cells = " | ".join(f"{measure(resolution, arguments.seconds):.0f}" for resolution in (32, 64, 128))
-        lines.append(f"| {name} | {cells} |")
+        say(f"| {name} | {cells} |")
     for of_metrics in (statistics_table, extractor_table, evaluation_table, normality_table, map_table):
-        lines += ["", *of_metrics(arguments.seconds)]
-    table = "\n".join(lines) + "\n"
-    print(table)
+        say("", *of_metrics(arguments.seconds))
     if arguments.out:
-        arguments.out.write_text(table, encoding="utf-8")
+        arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

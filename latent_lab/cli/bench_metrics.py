@@ -22,6 +22,7 @@ from torchvision.models import resnet18
 
 from latent_lab.analyses import Evaluate, HeldOut
 from latent_lab.analyses.reference import CACHE_FOLDER_VARIABLE
+from latent_lab.callbacks.precision import multiplies_bfloat16
 from latent_lab.cli.bench_latent import peak_megabytes
 from latent_lab.data import SyntheticFaces
 from latent_lab.data.synthetic_renderer import render, sample_factors
@@ -158,7 +159,9 @@ def _inception_file(folder: Path) -> Path:
 
 
 def extractor_table(seconds: float) -> list[str]:
-    """From bytes to features: the same Inception network here, in float32 and bfloat16, and in torch-fidelity.
+    """From bytes to features: the same Inception network here and in torch-fidelity.
+
+    Here it is in float32, and in bfloat16 if the processor does not have to emulate it.
 
     Args:
         seconds: measured time of each figure; programs take turns, so that all see the same machine.
@@ -173,9 +176,9 @@ def extractor_table(seconds: float) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         file = _inception_file(Path(folder))
         theirs = FeatureExtractorInceptionV3("bench", ["2048"], feature_extractor_weights_path=str(file))
+        precisions = ("float32", "bfloat16") if multiplies_bfloat16("cpu") else ("float32",)
         ours = {
-            precision: find_extractor("inception", file, resize="tf1", precision=precision)
-            for precision in ("float32", "bfloat16")
+            precision: find_extractor("inception", file, resize="tf1", precision=precision) for precision in precisions
         }
 
     @torch.inference_mode()
