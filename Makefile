@@ -33,7 +33,7 @@ lint: install  ## style, types, and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install  ## speed of training steps, of the data path and of the renderer, as a table
+bench: install  ## speed of training, data, metrics and maps beside other programs, as tables
 	$(BIN)/python -m latent_lab.cli.bench
 
 clean:  ## remove what the other targets made, except the virtual environment
