@@ -19,7 +19,7 @@ from latent_lab.analyses.feeding import alpha_of, batches, device_of, prior_late
 from latent_lab.analyses.mix import growth_notes
 from latent_lab.analyses.sample import STREAM
 from latent_lab.data.framing import Framing
-from latent_lab.data.readers import UnreadableImage, read_image
+from latent_lab.data.readers import TooManyPixels, UnreadableImage, image_size, read_image
 from latent_lab.latent.directions import (
     Axes,
     Direction,
@@ -361,12 +361,11 @@ def read_photograph(file: Path, resolution: int, *, grey: bool = False) -> Image
     if size > MAX_BYTES:
         raise ValueError(f"{file.name} is too large: it has {size / 2**20:.1f} MB, {MAX_BYTES // 2**20} MB is the most")
     try:
-        # Only the header is read: an image of a few bytes may claim any number of pixels.
-        with Image.open(file) as header:
-            width, height = header.size
-    except Image.DecompressionBombError:
+        # An image of a few bytes may claim any number of pixels.
+        width, height = image_size(file)
+    except TooManyPixels:
         raise ValueError(f"{file.name} is too large: {MAX_PIXELS // 10**6} megapixels is the most") from None
-    except Exception:  # Pillow's parsers raise whatever they trip over
+    except UnreadableImage:
         raise ValueError(f"{file.name} is not an image that can be read: choose a JPEG, PNG or WebP file") from None
     if width * height > MAX_PIXELS:
         raise ValueError(

@@ -7,6 +7,7 @@ taken.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Iterator
@@ -30,6 +31,10 @@ _LARGEST_16_BIT = 65535
 
 class UnreadableImage(ValueError):
     """A file has no usable image; the message is the reason alone, without the file's name."""
+
+
+class TooManyPixels(UnreadableImage):
+    """An image claims so many pixels that opening it may fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +94,32 @@ def read_image(file: Path | io.BytesIO) -> tuple[Pixels, str]:
     """
     if isinstance(file, Path) and file.is_file() and file.stat().st_size == 0:
         raise UnreadableImage("the file is empty")
+    with _reasons(), Image.open(file) as image:
+        codec = image.format or "unknown"
+        return _to_rgb(ImageOps.exif_transpose(image)), codec
+
+
+def image_size(file: Path) -> tuple[int, int]:
+    """Width and height of an image file, of which only the header is read.
+
+    Raises:
+        UnreadableImage: if it is no image; `TooManyPixels` if Pillow takes it for a decompression bomb.
+    """
+    with _reasons(), Image.open(file) as header:
+        return header.size
+
+
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    """What is wrong with a file, as `UnreadableImage`."""
     try:
-        with Image.open(file) as image:
-            codec = image.format or "unknown"
-            return _to_rgb(ImageOps.exif_transpose(image)), codec
+        yield
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
         raise UnreadableImage("the content is not an image") from None
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(str(error)) from error
     except Exception as error:  # Pillow's decoders raise whatever their parsers trip over: OSError, SyntaxError, ...
         raise UnreadableImage(str(error) or type(error).__name__) from error
 
@@ -121,4 +144,13 @@ def _from_16_bit(image: Image.Image) -> Pixels:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-__all__ = ["IMAGE_SUFFIXES", "OddFile", "Pixels", "UnreadableImage", "list_images", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "OddFile",
+    "Pixels",
+    "TooManyPixels",
+    "UnreadableImage",
+    "image_size",
+    "list_images",
+    "read_image",
+]
