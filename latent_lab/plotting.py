@@ -6,6 +6,7 @@ Results hold numbers, so a figure can be drawn again without a model or a GPU.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,8 @@ def heat_map(
         low = float(cells.min())
     if cells.count() and high is None:
         high = float(cells.max())
-    figure = Figure(figsize=(2.6 + 0.75 * len(columns), 1.8 + 0.5 * len(rows)), layout="constrained")
+    width = 2.6 + 0.75 * len(columns)
+    figure = Figure(figsize=(width, 1.8 + 0.5 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     drawn = axes.imshow(cells, cmap="viridis_r" if reverse else "viridis", vmin=low, vmax=high, aspect="auto")
     for row, column in np.ndindex(cells.shape):
@@ -172,7 +174,8 @@ def heat_map(
             axes.text(column, row, f"{cells[row, column]:.2f}", ha="center", va="center", color=ink, fontsize="small")
     axes.set_xticks(range(len(columns)), list(columns), rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_title(title, fontsize="medium")
+    # Over few columns a title is wider than the picture.
+    axes.set_title(textwrap.fill(title, int(8 * width)), fontsize="medium")
     figure.colorbar(drawn, ax=axes)
     return picture_of(figure)
 
