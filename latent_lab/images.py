@@ -207,6 +207,27 @@ def enlarge(images: Images, factor: int) -> OtherImages:
     return F.interpolate(images, scale_factor=factor, mode="nearest") if factor > 1 else images
 
 
+def to_picture(images: Images, columns: int = 8, *, smallest: int = 64) -> Image.Image:
+    """All images row by row on one picture, to be shown in a notebook or saved.
+
+    Args:
+        images: (N, C, H, W), nominally in [-1, 1]; what lies outside is clamped.
+        columns: images beside each other.
+        smallest: pixels to which smaller images are enlarged, each of their pixels as a block.
+
+    Returns:
+        8-bit RGB, or L where images have one channel.
+    """
+    sheet = enlarge(make_grid(images.detach().cpu(), columns), max(1, smallest // images.shape[-1]))
+    return _picture(sheet)
+
+
+def _picture(image: Images) -> Image.Image:
+    """One image (1, C, H, W) as 8-bit pixels."""
+    pixels = to_bytes(image)[0].permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
 def load_png(path: Path) -> Images:
     """One image (1, C, H, W) in [-1, 1] that `save_png` wrote.
 
@@ -229,13 +250,11 @@ def save_png(path: Path, image: Images, *, description: str | None = None) -> No
         image: in [-1, 1].
         description: text stored in the file (protocol, seed, checkpoint).
     """
-    pixels = to_bytes(image)[0].permute(1, 2, 0).cpu().numpy()
     info = PngImagePlugin.PngInfo()
     if description:
         info.add_text("Description", description)
     buffer = io.BytesIO()
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    picture.save(buffer, format="PNG", pnginfo=info)
+    _picture(image).save(buffer, format="PNG", pnginfo=info)
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_bytes(buffer.getvalue())

@@ -202,11 +202,13 @@ class Similarity(AbstractSpacesAnalysis):
             found.notes.append(
                 f"{name} needs more images than dimensions, and there are {count} images: {', '.join(missing)} left out"
             )
+        if len(places) < 2:
+            return
         tests = permutation_tests(
             name, [codes[place] for place in places], num_permutations=self.num_permutations, seed=self.seed
         )
         intervals: Mapping[tuple[int, int], Interval] = {}
-        if self.num_resamples and count >= 8:
+        if self.num_resamples and count >= 8 and len(halved) > 1:
             intervals = similarity_intervals(
                 name,
                 [codes[place] for place in halved],

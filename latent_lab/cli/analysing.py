@@ -30,12 +30,12 @@ from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.own_frames import own_frames
-from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.results import finish
 from latent_lab.cli.schema import arguments_from
 from latent_lab.cli.spaces import run as run_spaces
 from latent_lab.cli.trained import Trained, load_trained, source_of, viewed, with_encoder
+from latent_lab.data.own_images import OwnImages
 from latent_lab.types import ImageSource
 
 

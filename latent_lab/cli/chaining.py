@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,8 +49,8 @@ from latent_lab.cli.configuration import (
 )
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError, closest
+from latent_lab.cli.exporting import without_folders, write_checkpoint
 from latent_lab.cli.labelling import Labelling, label
-from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.results import finish
 from latent_lab.cli.schema import arguments_from, conform_dataclass, fields_of
@@ -56,19 +58,20 @@ from latent_lab.cli.trained import SPLITS, join_devices
 from latent_lab.cli.training import Run, Start, find_start, train
 from latent_lab.data import OrderedDomains
 from latent_lab.data.domains import DomainImages
+from latent_lab.data.own_images import OwnImages
 from latent_lab.growth import Stage
 from latent_lab.latent.chain import Chain, way_between
 from latent_lab.latent.interfaces import AbstractTranslator
 from latent_lab.metrics.functional.bootstrap import mean_interval
 from latent_lab.models import Translator
 from latent_lab.models.base import CHECKPOINT_KEY
-from latent_lab.models.loading import load, read_checkpoint
+from latent_lab.models.loading import link_of_chain, load, read_checkpoint, resolve_chain
 from latent_lab.networks.age_estimation import AbstractAgeEstimator, AgeEstimator, find_age_estimator
 from latent_lab.networks.pretrained import sha256_of
 from latent_lab.recipes import plain
 from latent_lab.types import Images, Scores
 
-ACTIONS = ("build", "apply", "report", "label")
+ACTIONS = ("build", "apply", "report", "export", "label")
 _INDIFFERENT = ("root", "cache_dir", "num_workers", "eval_batch_size", "origin", "estimator_path", "compile")
 """Settings with which a chain that was begun may be continued although they changed."""
 
@@ -80,11 +83,12 @@ class Applying(Looks):
     direction: Direction = "forward"
     """forward: from the first domain to the last; backward: the reverse; round-trip: forward, then back."""
     from_domain: str | None = None
-    """Domain of the images; none: where the direction begins."""
+    """Domain of the images; left out: where the direction begins."""
     to_domain: str | None = None
-    """Domain where the way ends, or turns; none: where the direction ends."""
+    """Domain where the way ends, or turns; left out: where the direction ends."""
     estimator: str | None = None
-    """What estimates ages: drawn, dlib_age, regressor, or a dotted path; none: what the chain was built with."""
+    """What estimates ages: drawn, dlib_age, regressor, a dotted path, or none; left out: what the chain was built with,
+    if its weights are there."""
     estimator_path: str | None = None
     """File of the estimator's weights."""
     estimator_box: str | None = None
@@ -98,7 +102,7 @@ class Reporting(ChainReport):
     split: str = "test"
     """Which held-out images: test or val."""
     estimator: str | None = None
-    """What estimates ages: drawn, dlib_age, regressor, or a dotted path; none: what the chain was built with."""
+    """What estimates ages: drawn, dlib_age, regressor, or a dotted path; left out: what the chain was built with."""
     estimator_path: str | None = None
     """File of the estimator's weights."""
     estimator_box: str | None = None
@@ -132,15 +136,12 @@ def chain(arguments: Arguments) -> int:
     if action == "label":
         label(rest, arguments)
         return 0
-    if arguments.overrides and action == "apply":
-        raise InputError("chain apply takes no keys of a configuration: the chain is used as it was built")
+    if arguments.overrides and action in ("apply", "export"):
+        raise InputError(f"chain {action} takes no keys of a configuration: the chain is used as it was built")
     if len(rest) != 1:
-        raise InputError(f"chain {action} needs the folder of one chain: latent-lab chain {action} CHAIN")
-    built = OpenedChain(Path(rest[0]).expanduser(), arguments)
-    if action == "apply":
-        apply(built, arguments)
-    else:
-        report(built, arguments)
+        raise InputError(f"chain {action} needs the folder or the name of one chain: latent-lab chain {action} CHAIN")
+    built = OpenedChain(resolve_chain(rest[0]), arguments)
+    {"apply": apply, "report": report, "export": export_chain}[action](built, arguments)
     return 0
 
 
@@ -375,18 +376,8 @@ def _decided(ledger: Ledger) -> list[str]:
 
 
 def finished_checkpoint(ledger: Ledger, name: str) -> Path:
-    """The file of a finished training.
-
-    Raises:
-        InputError: if it is gone, or is another file than the one that was finished.
-    """
-    record = ledger.trainings[name]
-    path = ledger.folder / record["checkpoint"]
-    if not path.is_file():
-        raise InputError(f"{path} is gone, which the chain needs: restore it, or build the chain in another folder")
-    if sha256_of(path) != record["sha256"]:
-        raise InputError(f"{path} is not the file that the chain's ledger knows: restore it")
-    return path
+    """The file of a finished training, known to be the one that was finished."""
+    return link_of_chain(ledger.folder, ledger.trainings[name])
 
 
 class Translators:
@@ -406,11 +397,13 @@ class Translators:
         """The translator of a training.
 
         Raises:
-            InputError: as `finished_checkpoint`.
+            ValueError: as `link_of_chain`.
         """
         if name not in self._loaded:
-            model = load(finished_checkpoint(self._ledger, name), device=self._device)
-            assert isinstance(model, AbstractTranslator)
+            path = finished_checkpoint(self._ledger, name)
+            model = load(path, device=self._device)
+            if not isinstance(model, AbstractTranslator):
+                raise InputError(f"{path} holds a {type(model).__name__}, which is no translator: restore the file")
             self._loaded[name] = model
         return self._loaded[name]
 
@@ -457,7 +450,22 @@ class OpenedChain:
         return Chain(self.ledger.domains, self._translators.some(self.ledger.chain), rounded=rounded)
 
     def built(self, *, rounded: bool) -> BuiltChain:
-        """The chain with all candidates."""
+        """The chain with all candidates.
+
+        Raises:
+            InputError: if some of them were left out by `export_chain`.
+        """
+        compared = {
+            (kind, step)
+            for step, decision in enumerate(self.ledger.decisions)
+            for kind in ("specialised", "reused")
+            if kind in decision
+        }
+        if compared - {(one["kind"], one["step"]) for one in self.ledger.trainings.values()}:
+            raise InputError(
+                f"the chain in {self.folder} was exported without the translators that were not kept, with which a "
+                "report compares: report on the folder where it was built"
+            )
         candidates: dict[tuple[str, int], AbstractTranslator] = {
             (one["kind"], one["step"]): self._translators.one(name) for name, one in self.ledger.trainings.items()
         }
@@ -471,9 +479,32 @@ class OpenedChain:
 
     def estimator(self, asked: Any) -> AbstractAgeEstimator:
         """The one that is asked for, or the one that the chain was built with."""
-        chosen = asked if asked.estimator is not None else self.options
-        found = find_age_estimator(chosen.estimator, chosen.estimator_path, box=chosen.estimator_box)
-        return found.to(self.device)
+        own = self.options
+        if asked.estimator in (None, own.estimator):
+            name = own.estimator
+            path = own.estimator_path if asked.estimator_path is None else asked.estimator_path
+            box = own.estimator_box if asked.estimator_box is None else asked.estimator_box
+        else:
+            name, path, box = asked.estimator, asked.estimator_path, asked.estimator_box
+        module = name.rpartition(".")[0]
+        if asked.estimator is None and module and module not in sys.modules:
+            # Importing a module runs it, and a chain may come from anybody.
+            raise InputError(
+                f"the chain was built with the estimator {name}: write --estimator {name} if you trust it, or another"
+            )
+        return find_age_estimator(name, path, box=box).to(self.device)
+
+    def estimator_if_there(self, asked: Applying) -> AbstractAgeEstimator | None:
+        """As `estimator`; nothing if none is wanted, or if the chain's own is not on this machine, which is said."""
+        if asked.estimator == "none":
+            return None
+        try:
+            return self.estimator(asked)
+        except ValueError as error:
+            if asked.estimator is not None or asked.estimator_path is not None:
+                raise
+            say(f"note: ages are not estimated: {error}")
+            return None
 
     def provenance(self) -> dict[str, Any]:
         """For a result's protocol."""
@@ -533,6 +564,41 @@ def _mean_estimate(
     return estimator(images.batch(spread(len(images), num), resolution).images).double().mean().item()
 
 
+# -------------------------------------------------------------------------------------------------------------- export
+
+
+def export_chain(opened: OpenedChain, arguments: Arguments) -> None:
+    """The kept translators as small checkpoints and the ledger, without folder names of this machine.
+
+    Raises:
+        InputError: if there is no folder to write to, or something is in it.
+    """
+    out = arguments.text("out")
+    if out is None:
+        raise InputError("chain export needs --out DIR: latent-lab chain export CHAIN --out DIR")
+    folder = Path(out).expanduser()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already: choose another --out")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    kept = {}
+    # In a folder of its own until all of it is there.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        unfinished = Path(temporary) / "chain"
+        unfinished.mkdir()
+        for name in dict.fromkeys(opened.ledger.chain):
+            path = unfinished / f"{name}.ckpt"
+            source = finished_checkpoint(opened.ledger, name)
+            write_checkpoint(load(source), read_checkpoint(source), path, half="half" in arguments.options)
+            kept[name] = {**opened.ledger.trainings[name], "checkpoint": path.name, "sha256": sha256_of(path)}
+        settings = without_folders(opened.ledger.settings)
+        # The file of this machine; without it, the estimator's weights are looked for where weights usually are.
+        settings["chain"]["estimator_path"] = None
+        dataclasses.replace(opened.ledger, folder=unfinished, trainings=kept, settings=settings).save()
+        unfinished.replace(folder)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    say(f"{folder}: {opened.ledger.structure}, {len(kept)} translators, {size / 1e6:.1f} MB")
+
+
 # --------------------------------------------------------------------------------------------------------------- apply
 
 
@@ -550,7 +616,7 @@ def apply(opened: OpenedChain, arguments: Arguments) -> None:
     chain = opened.chain(rounded=options.rounded)
     source = OwnImages(root, grey=opened.channels == 1)
     changes = source.describe_changes(chain.resolution)
-    estimator, identity = opened.estimator(options), options.identity()
+    estimator, identity = opened.estimator_if_there(options), options.identity()
     digits = len(str(len(way) - 1))
     folders = [target / f"{number:0{digits}}_{file_stem(name)}" for number, name in enumerate(way)]
     names = png_names(source.names)
@@ -564,7 +630,8 @@ def apply(opened: OpenedChain, arguments: Arguments) -> None:
             for number, images in enumerate(stations):
                 _write(folders[number], [names[place] for place in places], images)
                 pictured[number] += [images[place - first][None] for place in shown if place in places]
-                _add(found, f"{estimator.label}_{number}_{way[number]}", estimator(images))
+                if estimator is not None:
+                    _add(found, f"{estimator.label}_{number}_{way[number]}", estimator(images))
                 if identity is not None and number:
                     _add(found, f"{identity.name}_{number}_{way[number]}", identity(stations[0], images))
             for number, errors in enumerate(cycle_errors(chain, stations, way, options.batch_size)):
@@ -581,7 +648,7 @@ def apply(opened: OpenedChain, arguments: Arguments) -> None:
             "way": list(way),
             "num": len(source),
             "data": dict(source.recipe),
-            "estimator": estimator.describe(),
+            **({"estimator": estimator.describe()} if estimator is not None else {}),
             **({"identity": identity.describe()} if identity is not None else {}),
             "chain": opened.provenance(),
             "intervals": {"level": opened.options.level, "num_resamples": opened.options.num_resamples},

@@ -104,12 +104,13 @@ COMMANDS = (
         "latent_lab.cli.chaining:chain",
         usage=(
             "build --config NAME.yaml | apply CHAIN --images DIR --out DIR | report CHAIN | "
-            "label FOLDER --out FILE.csv [--OPTION VALUE ...]"
+            "export CHAIN --out DIR | label FOLDER --out FILE.csv [--OPTION VALUE ...]"
         ),
         options=(
             CONFIGS,
             Option("out", "build: folder of the chain (default runs/NAME); label: the file; else a folder", "PATH"),
             Option("images", "apply: images to be translated: a folder or one file", "PATH"),
+            Option("half", "export: round weights to float16, half the size"),
             ACCELERATOR,
         ),
         options_from="latent_lab.cli.chaining:action_options",
@@ -117,14 +118,16 @@ COMMANDS = (
         details=(
             "`build` trains for every step a translator of its own and the last one on, and keeps the latter for both "
             "steps if it is no worse; ledger.json says what was measured and decided. Stopped, it goes on with the "
-            "same command. CHAIN is its folder. `label` estimates ages of photographs into a table of labels, by which "
-            "domains are told. `latent-lab chain build --help`, and so on, show each one's options."
+            "same command. CHAIN is its folder, or the name of one that comes with the project. `export` copies what "
+            "`apply` needs into small files to give to others. `label` estimates ages of photographs into a table of "
+            "labels, by which domains are told. `latent-lab chain build --help`, and so on, show each one's options."
         ),
         examples=(
             "latent-lab chain label photos --estimator dlib_age --estimator-box utkface --out labels.csv",
             "latent-lab chain build --config chain_synthetic.yaml",
             "latent-lab chain apply runs/chain_synthetic --images photos --out older --direction round-trip",
             "latent-lab chain report runs/chain_synthetic --split test",
+            "latent-lab chain export runs/chain_synthetic --out small --half",
         ),
     ),
     Command(
@@ -651,14 +654,19 @@ COMMANDS = (
         "what encodes and decodes, as safetensors, or as a small checkpoint to give to others",
         "latent_lab.cli.exporting:export",
         usage="FILE --out X.safetensors|X.ckpt",
-        options=(Option("out", "file to write, .safetensors or .ckpt", "FILE"),),
+        options=(
+            Option("out", "file to write, .safetensors or .ckpt", "FILE"),
+            Option("half", "round weights to float16: half the size, and numbers that differ in the fourth digit"),
+        ),
         details=(
             "The recipes of model and data are in the file. A checkpoint (.ckpt) serves every command but "
-            "`fit --resume`: it has no state of training, and no folder names of this machine."
+            "`fit --resume`: it has no state of training, no weights that only training needs (of discriminators, of "
+            "networks that have an average), and no folder names of this machine."
         ),
         examples=(
             "latent-lab export runs/photos/checkpoints/last.ckpt --out photos.safetensors",
             "latent-lab export runs/photos/checkpoints/last.ckpt --out photos.ckpt",
+            "latent-lab export runs/photos/checkpoints/last.ckpt --out photos_small.ckpt --half",
         ),
     ),
     Command(

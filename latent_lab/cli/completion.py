@@ -98,9 +98,9 @@ def _explained() -> list[str]:
 
 
 def _published() -> list[str]:
-    from latent_lab.models.loading import is_shipped, read_manifest
+    from latent_lab.models.loading import is_published, read_manifest
 
-    return [name for name, entry in read_manifest().items() if not is_shipped(entry)]
+    return [name for name, entry in read_manifest().items() if is_published(entry)]
 
 
 @functools.cache

@@ -21,17 +21,19 @@ _BLOCK = 1 << 20
 
 def download(arguments: Arguments) -> None:
     """Fetches what is not yet in the folder and says what comes next."""
-    from latent_lab.models.loading import how_to_obtain, import_command, is_shipped, read_manifest
+    from latent_lab.models.loading import how_to_obtain, import_command, is_chain, is_published, read_manifest
 
     if len(arguments.words) != 1 or arguments.text("out") is None:
         raise InputError("download takes a published checkpoint and a folder: latent-lab download NAME --out DIR")
     name = arguments.words[0]
     manifest = read_manifest()
     if name not in manifest:
-        published = [one for one, entry in manifest.items() if not is_shipped(entry)]
+        published = [one for one, entry in manifest.items() if is_published(entry)]
         raise InputError(f"there is no published checkpoint {name}: {closest(name, published)}")
     entry = manifest[name]
-    if is_shipped(entry):
+    if is_chain(entry):
+        raise InputError(f"{name} comes with the project and needs no download: latent-lab chain apply {name}")
+    if not is_published(entry):
         raise InputError(f"{name} comes with the project and needs no download: use its name as a checkpoint")
     folder = Path(str(arguments.text("out"))).expanduser()
     if not all("url" in file for file in entry["files"]):

@@ -11,11 +11,11 @@ from latent_lab.analyses.why_frechet import Splits
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten
 from latent_lab.cli.errors import InputError
-from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.results import finish
 from latent_lab.cli.schema import arguments_from
 from latent_lab.cli.trained import SPLITS, VIEWS, Trained, join_devices, load_trained, viewed
+from latent_lab.data.own_images import OwnImages
 from latent_lab.types import ImageSource
 
 

@@ -43,11 +43,11 @@ def configs(arguments: Arguments) -> None:
 def checkpoints(arguments: Arguments) -> None:
     """One line each: name and what the manifest says; first the project's own, then those that others publish."""
     del arguments
-    from latent_lab.models.loading import is_shipped, read_manifest
+    from latent_lab.models.loading import is_published, read_manifest
 
     manifest = sorted(read_manifest().items())
-    shipped = [(name, _facts(entry)) for name, entry in manifest if is_shipped(entry)]
-    published = [(name, _facts(entry)) for name, entry in manifest if not is_shipped(entry)]
+    shipped = [(name, _facts(entry)) for name, entry in manifest if not is_published(entry)]
+    published = [(name, _facts(entry)) for name, entry in manifest if is_published(entry)]
     _print_rows(shipped)
     if published:
         print("\nPublished by others, to be had by `latent-lab download NAME --out DIR` and `latent-lab import`:\n")

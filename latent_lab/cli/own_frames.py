@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latent_lab.analyses.camera_runs import CameraRun, RunImages
-from latent_lab.cli.own_images import OwnImages
+from latent_lab.data.own_images import OwnImages
 from latent_lab.data.poses import read_poses
 from latent_lab.data.view_tables import images_of_frames
 

@@ -11,10 +11,10 @@ from latent_lab.analyses.reference_statistics import SourceStatistics, Statistic
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError
-from latent_lab.cli.own_images import OwnImages
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.schema import arguments_from
 from latent_lab.cli.trained import join_devices, load_trained, source_of
+from latent_lab.data.own_images import OwnImages
 from latent_lab.metrics.statistics_files import write_statistics
 
 

@@ -29,6 +29,7 @@ from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.results import finish
 from latent_lab.cli.schema import arguments_from
 from latent_lab.cli.trained import Trained, on_devices, read_trained, source_of
+from latent_lab.latent.interfaces import AbstractAutoencoder
 from latent_lab.types import ImageSource
 
 _SAME_PICTURES = (
@@ -88,17 +89,24 @@ def participants_from(names: Sequence[str], arguments: Arguments) -> tuple[list[
         arguments: of the command line, with --images, --split and keys of data.
 
     Raises:
-        InputError: if a model has no images, or is for other channels than the first.
+        InputError: if a model does not encode, has no images, or is for other channels than the first.
     """
     if any(key.startswith("model") for key, _ in arguments.overrides):
         raise InputError("models are compared as their checkpoints have them: leave out keys of model")
     read = [read_trained(name, () if place else arguments.overrides) for place, name in enumerate(names)]
     trained = on_devices([read[0], *(_with_changes(one, read[0], arguments) for one in read[1:])], arguments)
     first = trained[0]
+    labels = labels_of([entry.path for entry in trained])
+    for one, label in zip(trained, labels, strict=True):
+        if not isinstance(one.model, AbstractAutoencoder):
+            raise InputError(
+                f"{label} is a {type(one.model).__name__}, which does not encode: spaces are compared by codes of "
+                "images, so name a recoder of it"
+            )
     held_out = source_of(arguments, first)
     reference: ImageSource = first.data.source("train") if "data" in first.configuration else held_out
     found = []
-    for one, label in zip(trained, labels_of([entry.path for entry in trained]), strict=True):
+    for one, label in zip(trained, labels, strict=True):
         sources = held_out, reference
         if one is not first:
             if one.model.channels != first.model.channels:

@@ -18,8 +18,8 @@ from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.configuration import Configuration, overrides_as_configuration
 from latent_lab.cli.console import say
 from latent_lab.cli.errors import InputError, closest
-from latent_lab.cli.own_images import OwnImages
 from latent_lab.data import AbstractImageData
+from latent_lab.data.own_images import OwnImages
 from latent_lab.data.view_splits import UNSEEN_VIEWS
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder
 from latent_lab.latent.inversion import Recoded
@@ -27,7 +27,7 @@ from latent_lab.latent.mapped import mapped
 from latent_lab.latent.maps import load_map
 from latent_lab.latent.views import LayersView, Truncated, WSpaceView
 from latent_lab.models import LatentModel, Recoder
-from latent_lab.models.base import CHECKPOINT_KEY
+from latent_lab.models.base import CHECKPOINT_KEY, training_only_parts
 from latent_lab.models.loading import load, read_checkpoint, resolve_checkpoint
 from latent_lab.networks.pretrained import sha256_of
 from latent_lab.types import ImageSource
@@ -242,8 +242,15 @@ def with_encoder(model: LatentModel, name: str) -> tuple[Recoded, dict[str, Any]
 
 
 def _equal_weights(one: LatentModel, other: LatentModel) -> bool:
-    first, second = one.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())
+    """Whether both decode and encode alike, apart from weights that an export has rounded to half precision."""
+    left_out = tuple(f"{part}." for part in training_only_parts(one))
+    first, second = (
+        {name: value for name, value in model.state_dict().items() if not name.startswith(left_out)}
+        for model in (one, other)
+    )
+    return first.keys() == second.keys() and all(
+        torch.allclose(value, second[name], rtol=1e-3, atol=1e-7) for name, value in first.items()
+    )
 
 
 def source_of(arguments: Arguments, trained: Trained, default_split: str = "test") -> ImageSource:

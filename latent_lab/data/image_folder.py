@@ -26,7 +26,7 @@ class ImageFolder(AbstractImageData):
         split: "folders" (train/, val/, test/), "column" (of the labels file), "last" (the last `holdout` files in
             sorted order are both val and test), "hash" (of each name, 90 / 5 / 5), or "auto": the first of folders,
             column, hash that applies.
-        holdout: number of images that "last" holds out.
+        holdout: number of images that "last" holds out, or their share if it is below 1.
         mirror: whether training images are mirrored with probability 1/2.
         max_bad_share: share of unreadable images up to which they are skipped; one is always tolerated, unless it is 0.
         cache_dir: folder for packs; none: the environment variable LATENT_LAB_CACHE or ~/.cache/latent_lab.
@@ -45,7 +45,7 @@ class ImageFolder(AbstractImageData):
         downscale: str = "bilinear",
         labels: str | Path | None = None,
         split: str = "auto",
-        holdout: int = 1000,
+        holdout: int | float = 1000,
         mirror: bool = True,
         max_bad_share: float = 0.01,
         cache_dir: str | Path | None = None,

@@ -189,7 +189,7 @@ def prepare(
     downscale: str = "bilinear",
     labels: str | Path | None = None,
     split: str = "auto",
-    holdout: int = 1000,
+    holdout: int | float = 1000,
     max_bad_share: float = 0.01,
 ) -> PackingSummary:
     """Checks a folder of images and packs it into a folder that needs nothing else; any data module takes that as

@@ -153,7 +153,7 @@ def folder_plan(
     *,
     labels: Path | None = None,
     split: str = "auto",
-    holdout: int = 1000,
+    holdout: int | float = 1000,
     max_images: int | None = None,
 ) -> PackingPlan:
     """The plan for any folder of image files.
@@ -164,7 +164,7 @@ def folder_plan(
         framing: crop and reduction.
         labels: CSV file with a column `file`; see `read_labels`.
         split: see `split_names`.
-        holdout: number of images held out by the split "last".
+        holdout: number of images held out by the split "last", or their share if it is below 1.
         max_images: use only the first so many names.
 
     Raises:

@@ -36,7 +36,7 @@ _SPELLINGS = {
 
 
 def split_names(
-    names: Sequence[str], rule: str = "auto", *, holdout: int = 1000, column: Sequence[str] | None = None
+    names: Sequence[str], rule: str = "auto", *, holdout: int | float = 1000, column: Sequence[str] | None = None
 ) -> dict[str, list[int]]:
     """Applies a rule to names.
 
@@ -45,7 +45,7 @@ def split_names(
         rule: "folders": top folders train/, val/, test/ (files elsewhere belong to no split); "column": `column`;
             "last": the last `holdout` names are both val and test; "hash": a hash of each name, 90 / 5 / 5, so that a
             file keeps its split when others are added; "auto": the first of folders, column, hash that applies.
-        holdout: number of images that "last" holds out.
+        holdout: number of images that "last" holds out, or their share if it is below 1.
         column: for each name what a table's split column says: train, val or test (or 0, 1, 2), "" if nothing.
 
     Raises:
@@ -82,13 +82,15 @@ def by_column(names: Sequence[str], column: Sequence[str], *, what: str) -> dict
     return split
 
 
-def by_last(names: Sequence[str], holdout: int) -> dict[str, list[int]]:
-    """The last `holdout` names are held out and serve as both val and test."""
-    if not 1 <= holdout < len(names):
+def by_last(names: Sequence[str], holdout: int | float) -> dict[str, list[int]]:
+    """The last `holdout` names, or that share of them if it is below 1, are held out and serve as both val and test."""
+    held = max(1, round(holdout * len(names))) if 0 < holdout < 1 else holdout
+    if not 1 <= held < len(names) or held != int(held):
         raise ValueError(
-            f'holdout of split "last" must be between 1 and {len(names) - 1} for {len(names)} images, got {holdout}'
+            f'holdout of split "last" must be between 1 and {len(names) - 1} for {len(names)} images, or a share of '
+            f"them between 0 and 1, got {holdout}"
         )
-    boundary = len(names) - holdout
+    boundary = len(names) - int(held)
     held_out = list(range(boundary, len(names)))
     return {"train": list(range(boundary)), "val": held_out, "test": list(held_out)}
 

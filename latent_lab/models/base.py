@@ -13,12 +13,12 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
-import latent_lab
 from latent_lab import distributed
 from latent_lab.growth import GrowthSchedule, GrowthState, images_of
 from latent_lab.latent.interfaces import AbstractAutoencoder
 from latent_lab.recipes import recipe_of
 from latent_lab.types import ImageBatch, Images, Latents, Scalar
+from latent_lab.version import __version__
 
 CHECKPOINT_KEY = "latent_lab"
 """Where a checkpoint keeps the recipes of model and data and the progress of the run."""
@@ -80,7 +80,7 @@ class LatentModel(LightningModule, ABC):
     curve_panels: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     """Title -> statistics that are drawn together in curves.png."""
     training_only: tuple[str, ...] = ()
-    """Submodules that neither `decode` nor `encode` uses in evaluation mode."""
+    """Submodules that neither `decode` nor `encode` uses in evaluation mode; see `training_only_parts`."""
     channels: int = 3
     """Of the images that the model takes and makes: 3 for colour, 1 for grey."""
     smallest_batch: int = 2
@@ -122,7 +122,7 @@ class LatentModel(LightningModule, ABC):
         """Adds what makes the file describe itself."""
         datamodule = getattr(self._trainer, "datamodule", None) if self._trainer else None
         checkpoint[CHECKPOINT_KEY] = {
-            "version": latent_lab.__version__,
+            "version": __version__,
             "model": self.recipe,
             "data": getattr(datamodule, "recipe", None),
             "images_seen": self.images_seen,
@@ -226,6 +226,17 @@ class LatentModel(LightningModule, ABC):
             raise TypeError(f"predict writes codes and reconstructions, which {type(self).__name__} does not offer")
         codes = self.encode(batch.images[real])
         return {"index": batch.index[real], "latents": codes, "images": self.decode(codes)}
+
+
+def training_only_parts(model: LatentModel) -> dict[str, nn.Module]:
+    """Dotted name -> submodule of what only training needs, in models inside the model (a recoder's decoder) too."""
+    return {
+        f"{prefix}.{part}" if prefix else part: child
+        for prefix, module in model.named_modules()
+        if isinstance(module, LatentModel)
+        for part, child in module.named_children()
+        if part in module.training_only
+    }
 
 
 def _read_images_seen(model: LatentModel, incompatible: Any) -> None:

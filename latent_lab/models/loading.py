@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import json
 import pickle
 import sys
 import tomllib
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 
+from latent_lab.latent.chain import Chain
+from latent_lab.latent.interfaces import AbstractTranslator
 from latent_lab.models.base import CHECKPOINT_KEY, LatentModel
 from latent_lab.shipped import shipped_folder
 
@@ -24,9 +27,9 @@ def resolve_checkpoint(name: str | Path) -> Path:
     """The file of a path, or of a name of a checkpoint that comes with the project.
 
     Raises:
-        FileNotFoundError: with one sentence, if there is neither such a file nor such a name, or the name is of a
-            checkpoint that others publish.
-        ValueError: if the manifest's file is not there or differs from its sha256.
+        FileNotFoundError: with one sentence, if there is neither such a file nor such a name, if the name is of a
+            chain or of a checkpoint that others publish, or the manifest's file is not there.
+        ValueError: if the manifest's file differs from its sha256.
     """
     path = Path(name)
     if path.is_file():
@@ -36,6 +39,8 @@ def resolve_checkpoint(name: str | Path) -> Path:
         known = ", ".join(sorted(name for name, entry in manifest.items() if is_shipped(entry))) or "none"
         raise FileNotFoundError(f"no checkpoint at {name}, and no shipped checkpoint of that name (there are: {known})")
     entry = manifest[str(name)]
+    if is_chain(entry):
+        raise FileNotFoundError(f"{name} is a chain of translators: use it with `latent-lab chain apply {name}`")
     if not is_shipped(entry):
         raise FileNotFoundError(
             f"{name} was published by others and does not come with the project: {how_to_obtain(str(name), entry)}"
@@ -43,10 +48,40 @@ def resolve_checkpoint(name: str | Path) -> Path:
     path = shipped_folder("checkpoints") / entry["file"]
     if not path.is_file():
         raise FileNotFoundError(f"the shipped checkpoint {name} should be at {path}, which is not there")
+    _check_digest(path, entry)
+    return path
+
+
+def resolve_chain(name: str | Path) -> Path:
+    """The folder of a chain of translators: a path, or the name of a chain that comes with the project.
+
+    Raises:
+        ValueError: if there is neither, the manifest's chain is not there, or its ledger, which has the digests of its
+            checkpoints, differs from the manifest's sha256.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    manifest = read_manifest()
+    entry = manifest.get(str(name), {})
+    if not is_chain(entry):
+        known = ", ".join(sorted(name for name, entry in manifest.items() if is_chain(entry))) or "none"
+        raise ValueError(
+            f"{name} is no chain: name a folder that `latent-lab chain build` has written, or one that comes with the "
+            f"project (there is: {known})"
+        )
+    folder = shipped_folder("checkpoints") / entry["folder"]
+    ledger = folder / "ledger.json"
+    if not ledger.is_file():
+        raise ValueError(f"the shipped chain {name} should be in {folder}, which has no ledger.json")
+    _check_digest(ledger, entry)
+    return folder
+
+
+def _check_digest(path: Path, entry: Mapping[str, Any]) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != entry["sha256"]:
         raise ValueError(f"{path} has sha256 {digest[:12]}..., its manifest says {entry['sha256'][:12]}...")
-    return path
 
 
 def read_manifest() -> dict[str, dict[str, Any]]:
@@ -56,8 +91,18 @@ def read_manifest() -> dict[str, dict[str, Any]]:
 
 
 def is_shipped(entry: Mapping[str, Any]) -> bool:
-    """Whether a manifest entry is of a checkpoint that comes with the project, not of one that others publish."""
+    """Whether a manifest entry is of a checkpoint that comes with the project: of a single one, not of a chain."""
     return "file" in entry
+
+
+def is_chain(entry: Mapping[str, Any]) -> bool:
+    """Whether a manifest entry is of a chain of translators that comes with the project."""
+    return "folder" in entry
+
+
+def is_published(entry: Mapping[str, Any]) -> bool:
+    """Whether a manifest entry is of a checkpoint that others publish."""
+    return "importer" in entry
 
 
 def how_to_obtain(name: str, entry: Mapping[str, Any], folder: str | Path = "DIR") -> str:
@@ -171,6 +216,54 @@ def build_model(recipe: Mapping[str, Any], origin: str | Path) -> LatentModel:
         raise ValueError(f"{origin} names {class_path} as its model, which is none: it was not opened")
     model: LatentModel = build(recipe)
     return model
+
+
+def link_of_chain(folder: Path, record: Mapping[str, Any]) -> Path:
+    """The checkpoint of one of a chain's translators.
+
+    Args:
+        folder: of the chain.
+        record: of the translator, in the chain's ledger.
+
+    Raises:
+        ValueError: if the file is gone, or is another one than the ledger knows.
+    """
+    path = folder / record["checkpoint"]
+    if not path.is_file():
+        raise ValueError(f"{path} is gone, which the chain needs: restore it")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != record["sha256"]:
+        raise ValueError(f"{path} is not the file that the chain's ledger knows: restore it")
+    return path
+
+
+def load_chain(chain: str | Path, *, rounded: bool = False, device: str | torch.device = "cpu") -> Chain:
+    """The translators of a finished chain, one after another, in evaluation mode.
+
+    Args:
+        chain: folder of `latent-lab chain build` or `chain export`, or the name of one that comes with the project.
+        rounded: whether images are rounded to 8 bits between steps, as in the published program.
+        device: where the translators go.
+
+    Raises:
+        ValueError: if it is no chain, is not finished, or a file is gone or was exchanged.
+    """
+    folder = resolve_chain(chain)
+    try:
+        ledger = json.loads((folder / "ledger.json").read_text(encoding="utf-8"))
+        domains, names = ledger["domains"], ledger["chain"]
+        records = {name: ledger["trainings"][name] for name in names}
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError) as error:
+        raise ValueError(f"{folder} is no chain of translators, it has no ledger.json that could be read") from error
+    if len(names) != len(domains) - 1:
+        raise ValueError(f"the chain in {folder} is not finished: go on with latent-lab chain build")
+    loaded = {}
+    for name, record in records.items():
+        path = link_of_chain(folder, record)
+        model = load(path, device=device)
+        if not isinstance(model, AbstractTranslator):
+            raise ValueError(f"{path} holds a {type(model).__name__}, which is no translator: restore the chain's file")
+        loaded[name] = model
+    return Chain(domains, [loaded[name] for name in names], rounded=rounded)
 
 
 def load(checkpoint: str | Path, *, device: str | torch.device = "cpu") -> LatentModel:

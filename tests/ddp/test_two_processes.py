@@ -22,15 +22,20 @@ import torch
 torch.set_num_threads(1)
 from latent_lab.distributed import leave
 from tests.contract.recipes import train
-name, folder, cache, images = sys.argv[1:]
+folder, cache, images, *names = sys.argv[1:]
 ddp = {"devices": 2, "strategy": "ddp_find_unused_parameters_true", "precision": "64-true"}
-train(name, Path(folder), Path(cache), images=int(images), **ddp)
+for name in names:
+    train(name, Path(folder) / name, Path(cache), images=int(images), **ddp)
 leave()
 """
 
 
-def run_two_processes(name: str, folder: Path, cache: Path, images: int) -> None:
-    run_workers(WORKER, name, str(folder), str(cache), str(images))
+# To start two processes takes longer than to train a model in them.
+SHARES = [sorted(MODELS)[place::4] for place in range(4)]
+
+
+def run_two_processes(names: list[str], folder: Path, cache: Path, images: int) -> None:
+    run_workers(WORKER, str(folder), str(cache), str(images), *names)
 
 
 def run_workers(program: str, *arguments: str) -> None:
@@ -51,7 +56,7 @@ def run_workers(program: str, *arguments: str) -> None:
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )
     for process in processes:
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output[-3000:]
 
 
@@ -59,21 +64,29 @@ def records(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_losses_and_weights_agree(name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory):
+@pytest.mark.parametrize("names", SHARES, ids="-".join)
+def test_losses_and_weights_agree(names: list[str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory):
     cache = tmp_path_factory.mktemp("cache")
     # 24 steps: the first phase, a whole fade, and steps with the sample buffer.
-    alone = train(name, tmp_path / "one", cache, images=8 * STEPS, precision="64-true")
-    run_two_processes(name, tmp_path / "two", cache, 8 * STEPS)
-    one, two = records(tmp_path / "one"), records(tmp_path / "two")
+    run_two_processes(names, tmp_path / "two", cache, 8 * STEPS)
+    for name in names:
+        train(name, tmp_path / "one" / name, cache, images=8 * STEPS, precision="64-true")
+        check_agreement(name, tmp_path / "one" / name, tmp_path / "two" / name)
+
+
+def check_agreement(name: str, alone: Path, together: Path) -> None:
+    one, two = records(alone), records(together)
     assert len(one) == len(two) == STEPS
     for a, b in zip(one, two, strict=True):
         assert a.keys() == b.keys()
-        for key in (name for name in a if name.startswith("train/")):
+        for key in (one_name for one_name in a if one_name.startswith("train/")):
             # In float64: sums in another order differ in the last bits, which 24 steps of Adam on these unhealthily
             # flat newborn networks amplify a thousandfold and more; in float32 that would reach 1e-4.
-            assert a[key] == pytest.approx(b[key], abs=1e-6, rel=1e-6), (a["images"], key)
-    weights_one = read_checkpoint(alone)["state_dict"]
-    weights_two = read_checkpoint(tmp_path / "two" / "checkpoints" / "last.ckpt")["state_dict"]
+            assert a[key] == pytest.approx(b[key], abs=1e-6, rel=1e-6), (name, a["images"], key)
+    weights_one, weights_two = (
+        read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in (alone, together)
+    )
     for key, value in weights_one.items():
-        torch.testing.assert_close(weights_two[key], value, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            weights_two[key], value, atol=1e-5, rtol=1e-5, msg=lambda text, key=key: f"{name}, {key}: {text}"
+        )

@@ -89,18 +89,22 @@ def parts_of(document: Path) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
     return tuple(prose), tuple(code)
 
 
-def commands_of(document: Path) -> Iterator[Line]:
-    """Command lines, those that go on after a backslash joined."""
-    prose, code = parts_of(document)
+def commands_in_blocks(document: Path) -> Iterator[Line]:
+    """Command lines on lines of their own, those that go on after a backslash joined."""
     joined = ""
-    for number, text in code:
+    for number, text in parts_of(document)[1]:
         text, joined = joined + text, ""
         if text.endswith("\\"):
             joined = text[:-1]
         elif text.startswith("latent-lab "):
             yield Line(number, text)
+
+
+def commands_of(document: Path) -> Iterator[Line]:
+    """All command lines."""
+    yield from commands_in_blocks(document)
     # Within sentences, where a line may break between the backticks.
-    for paragraph in paragraphs(prose):
+    for paragraph in paragraphs(parts_of(document)[0]):
         for found in re.findall(r"`(latent-lab [^`]+)`", paragraph.text):
             # A sentence may name an option without a value for it.
             yield Line(paragraph.number, f"{found} VALUE" if re.search(r" --[\w-]+$", found) else found)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from latent_lab.models.loading import is_shipped, read_manifest
+from latent_lab.models.loading import is_published, read_manifest
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
@@ -88,7 +88,7 @@ def test_a_notebook_begins_with_its_title_and_the_checkpoints_that_it_loads(note
     assert re.match(r"# \S", first.source)
     named = re.search(r"^Checkpoints?: (`\w+`(?:, `\w+`)*)", first.source, re.MULTILINE)
     assert named is not None
-    shipped = {name for name, entry in read_manifest().items() if is_shipped(entry)}
+    shipped = {name for name, entry in read_manifest().items() if not is_published(entry)}
     loaded = set(re.findall(r'"(\w+)"', "\n".join(of_kind(notebook, "code")))) & shipped
     assert set(re.findall(r"`(\w+)`", named[1])) == loaded
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import pytest
@@ -12,12 +13,23 @@ import latent_lab
 from latent_lab.importers import FORMATS
 from latent_lab.models import MODELS
 from latent_lab.models.base import CHECKPOINT_KEY
-from latent_lab.models.loading import import_command, is_shipped, load, read_checkpoint, read_manifest
+from latent_lab.models.loading import (
+    import_command,
+    is_chain,
+    is_published,
+    is_shipped,
+    load,
+    read_checkpoint,
+    read_manifest,
+    resolve_chain,
+    resolve_checkpoint,
+)
 from latent_lab.shipped import shipped_folder
 
 FOLDER = shipped_folder("checkpoints")
 MANIFEST = {name: entry for name, entry in read_manifest().items() if is_shipped(entry)}
-PUBLISHED = {name: entry for name, entry in read_manifest().items() if not is_shipped(entry)}
+CHAINS = {name: entry for name, entry in read_manifest().items() if is_chain(entry)}
+PUBLISHED = {name: entry for name, entry in read_manifest().items() if is_published(entry)}
 MEGABYTE = 2**20
 
 
@@ -31,7 +43,7 @@ def test_every_file_is_in_the_manifest():
 
 
 def test_they_are_small():
-    sizes = [path.stat().st_size for path in FOLDER.glob("*.ckpt")]
+    sizes = [path.stat().st_size for path in FOLDER.rglob("*.ckpt")]
     assert max(sizes, default=0) <= 5 * MEGABYTE
     assert sum(sizes) <= 25 * MEGABYTE
 
@@ -58,6 +70,28 @@ def test_a_file_holds_no_state_of_training_and_no_folder_of_a_machine(name: str)
     content = read_checkpoint(name)
     assert set(content) == {"state_dict", CHECKPOINT_KEY}
     assert not [value for value in content[CHECKPOINT_KEY]["data"]["init_args"].values() if str(value).startswith("/")]
+
+
+@pytest.mark.parametrize("chain", sorted(CHAINS))
+def test_a_chain_loads_by_its_name_and_moves_images(chain: str):
+    entry = CHAINS[chain]
+    for fact in ("summary", "data", "licence", "config", "command", "images_seen", "protocol", "numbers"):
+        assert entry[fact], fact
+    assert (FOLDER.parent / "configs" / entry["config"]).is_file()
+    found = latent_lab.load_chain(chain)
+    assert (found.structure, found.resolution) == (entry["structure"], entry["resolution"])
+    images = torch.rand(2, 3, found.resolution, found.resolution) * 2 - 1
+    moved = found.translate(images, found.domains[0], found.domains[-1])
+    assert moved.shape == images.shape
+    assert (moved - images).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("chain", sorted(CHAINS))
+def test_a_chain_names_no_folder_of_a_machine_and_is_no_checkpoint(chain: str):
+    ledger = (resolve_chain(chain) / "ledger.json").read_text(encoding="utf-8")
+    assert not re.findall(r'": "/', ledger)
+    with pytest.raises(FileNotFoundError, match=f"{chain} is a chain of translators: use it with `latent-lab chain"):
+        resolve_checkpoint(chain)
 
 
 # Published by others

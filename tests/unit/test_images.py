@@ -283,3 +283,14 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"half")
     with pytest.raises(ValueError, match=r"a\.png is damaged and cannot be read as a picture"):
         images.load_png(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_shows_images_row_by_row_large_enough_to_be_seen(channels: int) -> None:
+    pictures = noise(5, channels, 32, 32) * 3
+    picture = images.to_picture(pictures, 3)
+    assert picture.mode == {1: "L", 3: "RGB"}[channels]
+    assert picture.size == (2 * (3 * 34 + 2), 2 * (2 * 34 + 2))
+    shown = np.asarray(picture).reshape(picture.height, picture.width, channels)[::2, ::2]
+    first = images.to_bytes(pictures[:1].clamp(-1, 1))[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(shown[2:34, 2:34], first)

@@ -128,6 +128,14 @@ def test_spaces_wider_than_the_images_are_many_are_left_out_where_that_says_noth
     assert any("6 images are few for the 6 dimensions of wide" in note for note in result.protocol["notes"])
 
 
+def test_a_measure_for_which_all_spaces_are_too_wide_is_left_out() -> None:
+    few = pictures(6, 4)
+    models = [participant(name, plain().model, "", few, few) for name in ("one", "other")]
+    result = run(models, measures=("cca", "cka_debiased"))
+    assert set(result.numbers) == {"one_and_other/cka_debiased_6"}
+    assert any(note.endswith("there are 6 images: one, other left out") for note in result.protocol["notes"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

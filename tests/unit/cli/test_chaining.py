@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -16,6 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import latent_lab as package
+from latent_lab import images
 from latent_lab.cli import chaining, main, training
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import read_checkpoint
@@ -87,7 +90,7 @@ def ledger_of(chain: Path) -> dict[str, Any]:
 
 
 def assert_one_sentence(outcome: Any, *words: str) -> None:
-    lines = [line for line in outcome.error.splitlines() if not line.startswith("Packing")]
+    lines = [line for line in outcome.error.splitlines() if not line.startswith(("Packing", "latent-lab: skipped "))]
     assert outcome.code == 2
     assert len(lines) == 1, outcome.error
     for word in words:
@@ -244,11 +247,12 @@ def test_images_without_labels_have_no_domains(latent_lab: Any, tiny_chain: Path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "chain needs one of build, apply, report, label as its first word, got none"),
+        ([], "chain needs one of build, apply, report, export, label as its first word, got none"),
         (["biuld"], "got biuld: did you mean build?"),
         (["build"], "nothing says what to build: give --config chain_synthetic.yaml"),
-        (["apply"], "chain apply needs the folder of one chain"),
-        (["report", "nowhere"], "nowhere is no chain, it has no ledger.json"),
+        (["apply"], "chain apply needs the folder or the name of one chain"),
+        (["export"], "chain export needs the folder or the name of one chain"),
+        (["report", "nowhere"], "nowhere is no chain: name a folder that `latent-lab chain build` has written, or one"),
     ],
 )
 def test_what_is_no_command_of_a_chain_is_said_in_one_sentence(words: list[str], sentence: str, latent_lab: Any):
@@ -274,6 +278,102 @@ def test_a_checkpoint_that_was_exchanged_is_noticed(latent_lab: Any, built: Path
     exchanged = built / "trainings" / "step1_specialised" / "checkpoints" / "last.ckpt"
     exchanged.write_bytes(b"something else")
     assert_one_sentence(latent_lab("chain", "report", built), "is not the file that the chain's ledger knows")
+
+
+def test_an_exported_chain_has_the_kept_translators_alone_and_applies_as_before(
+    latent_lab: Any, built: Path, photos: Path, folder: Path
+):
+    outcome = latent_lab("chain", "export", built, "--out", "small")
+    assert outcome.code == 0, outcome.error
+    kept = ledger_of(built)["chain"][0]
+    assert sorted(path.name for path in (folder / "small").iterdir()) == sorted(["ledger.json", f"{kept}.ckpt"])
+    for chain, out in ((built, "whole"), ("small", "less")):
+        assert latent_lab("chain", "apply", chain, "--images", photos, "--out", out).code == 0
+    pictures = sorted(path.relative_to(folder / "whole") for path in (folder / "whole" / "2_45").rglob("*.png"))
+    assert pictures
+    for path in pictures:
+        assert (folder / "less" / path).read_bytes() == (folder / "whole" / path).read_bytes()
+    assert_one_sentence(latent_lab("chain", "report", "small"), "exported without the translators that were not kept")
+
+
+def test_an_exported_chain_names_no_folder_of_the_machine_and_is_smaller_in_half_precision(
+    latent_lab: Any, built: Path, folder: Path
+):
+    content = ledger_of(built)
+    content["settings"]["data"]["init_args"]["cache_dir"] = "/some/where/cache"
+    (built / "ledger.json").write_text(json.dumps(content))
+    sizes = {}
+    for out, words in (("whole", []), ("half", ["--half"])):
+        assert latent_lab("chain", "export", built, "--out", out, *words).code == 0
+        assert ledger_of(folder / out)["settings"]["data"]["init_args"]["cache_dir"] == "cache"
+        sizes[out] = sum(path.stat().st_size for path in (folder / out).glob("*.ckpt"))
+    assert sizes["half"] < 0.8 * sizes["whole"]
+    assert_one_sentence(
+        latent_lab("chain", "export", built, "--out", "half"), "half is there already: choose another --out"
+    )
+
+
+def test_a_chain_is_loaded_in_python_as_it_is_applied(latent_lab: Any, built: Path, photos: Path, folder: Path):
+    assert latent_lab("chain", "apply", built, "--images", photos, "--out", "older").code == 0
+    chain = package.load_chain(built)
+    assert (chain.domains, chain.structure) == (("25", "35", "45"), "2")
+    moved = chain.translate(package.read_images(photos, chain.resolution), "25", "45")
+    first = sorted((folder / "older" / "2_45").rglob("*.png"))[0]
+    assert torch.equal(images.to_bytes(moved[:1]), images.to_bytes(images.load_png(first)))
+
+
+def test_what_is_no_finished_chain_is_not_loaded(built: Path, folder: Path):
+    with pytest.raises(ValueError, match="is no chain of translators"):
+        package.load_chain(folder)
+    content = ledger_of(built)
+    (built / "ledger.json").write_text(json.dumps(content | {"chain": content["chain"][:1]}))
+    with pytest.raises(ValueError, match="is not finished: go on with latent-lab chain build"):
+        package.load_chain(built)
+
+
+def test_without_its_estimator_a_chain_is_applied_all_the_same(
+    latent_lab: Any, built: Path, photos: Path, folder: Path
+):
+    content = ledger_of(built)
+    content["settings"]["chain"] |= {"estimator": "regressor", "estimator_path": "gone.safetensors"}
+    (built / "ledger.json").write_text(json.dumps(content))
+    outcome = latent_lab("chain", "apply", built, "--images", photos, "--out", "older")
+    assert outcome.code == 0, outcome.error
+    assert "note: ages are not estimated" in outcome.error
+    assert not any("age" in name for name in json.loads((folder / "older" / "result.json").read_text())["numbers"])
+    asked = ["--estimator", "regressor", "--estimator-path", "gone.safetensors"]
+    assert_one_sentence(
+        latent_lab("chain", "apply", built, "--images", photos, "--out", "x", *asked), "gone.safetensors"
+    )
+    assert latent_lab("chain", "apply", built, "--images", photos, "--out", "y", "--estimator", "none").code == 0
+
+
+def test_an_estimator_that_a_chain_names_is_not_imported_unasked(
+    latent_lab: Any, built: Path, photos: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (folder / "from_a_stranger.py").write_text('raise SystemExit("this was run")\n')
+    monkeypatch.syspath_prepend(str(folder))
+    content = ledger_of(built)
+    content["settings"]["chain"]["estimator"] = "from_a_stranger.Estimator"
+    (built / "ledger.json").write_text(json.dumps(content))
+    outcome = latent_lab("chain", "apply", built, "--images", photos, "--out", "older")
+    assert outcome.code == 0, outcome.error
+    assert "write --estimator from_a_stranger.Estimator if you trust it" in outcome.error
+
+
+@pytest.mark.parametrize("wrong", ["no record", "no translator"])
+def test_a_chain_whose_files_are_wrong_is_not_loaded(built: Path, wrong: str, checkpoint: Path):
+    content = ledger_of(built)
+    kept = content["chain"][0]
+    if wrong == "no record":
+        del content["trainings"][kept]
+    else:
+        shutil.copy(checkpoint, built / "other.ckpt")
+        digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        content["trainings"][kept] |= {"checkpoint": "other.ckpt", "sha256": digest}
+    (built / "ledger.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"is no chain of translators|holds a Pioneer, which is no translator"):
+        package.load_chain(built)
 
 
 def test_each_action_has_its_options_in_its_help(latent_lab: Any):

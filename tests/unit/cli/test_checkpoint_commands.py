@@ -126,8 +126,42 @@ def test_export_writes_what_decode_and_encode_use_with_the_recipe(latent_lab, ch
 def test_an_exported_checkpoint_loads_by_itself_and_is_smaller(latent_lab, checkpoint, folder):
     assert latent_lab("export", checkpoint, "--out", "small.ckpt").code == 0
     ours, theirs = package.load(folder / "small.ckpt"), package.load(checkpoint)
-    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+    for name, value in theirs.state_dict().items():
+        if name.partition(".")[0] not in theirs.training_only:
+            assert torch.equal(ours.state_dict()[name], value), name
     assert (folder / "small.ckpt").stat().st_size < checkpoint.stat().st_size
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
+def test_an_export_in_half_precision_is_smaller(latent_lab, checkpoint, folder, ending):
+    assert latent_lab("export", checkpoint, "--out", f"whole.{ending}").code == 0
+    assert latent_lab("export", checkpoint, "--out", f"half.{ending}", "--half").code == 0
+    whole, half = (folder / f"{name}.{ending}" for name in ("whole", "half"))
+    # Recipes take as much room in both.
+    assert half.stat().st_size < 0.8 * whole.stat().st_size
+
+
+def test_weights_in_half_precision_load_as_float32_and_decode_alike(latent_lab, checkpoint, folder):
+    assert latent_lab("export", checkpoint, "--out", "half.ckpt", "--half").code == 0
+    ours, theirs = package.load(folder / "half.ckpt"), package.load(checkpoint)
+    for name, value in theirs.state_dict().items():
+        if name.partition(".")[0] in theirs.training_only:
+            continue
+        assert ours.state_dict()[name].dtype == value.dtype
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-3, atol=1e-7)
+    latents = theirs.latent_space.sample(4, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours.decode(latents), theirs.decode(latents), rtol=0, atol=0.01)
+
+
+def test_weights_too_large_for_half_precision_are_refused(latent_lab, checkpoint, folder):
+    content = torch.load(checkpoint, weights_only=True)
+    name = next(name for name in content["state_dict"] if name.startswith("encoder.") and name.endswith("weight"))
+    content["state_dict"][name].view(-1)[0] = 7e4
+    torch.save(content, checkpoint)
+    outcome = latent_lab("export", checkpoint, "--out", "half.ckpt", "--half")
+    assert outcome.code == 2
+    assert f"{name} holds numbers beyond 65504" in outcome.error
+    assert not (folder / "half.ckpt").exists()
 
 
 def test_an_exported_checkpoint_names_no_folders_of_the_machine(latent_lab, checkpoint, folder):
@@ -228,6 +262,12 @@ def test_invert_without_a_recoder_optimises_only_and_says_so(latent_lab, gan_and
     assert (folder / "o" / "inversions.png").is_file()
 
 
+def test_spaces_of_a_model_that_does_not_encode_are_refused_in_one_sentence(latent_lab, gan_and_recoder):
+    outcome = latent_lab("similarity", gan_and_recoder[1], gan_and_recoder[0], "--out", "o")
+    assert outcome.code == 2
+    assert "gan is a GAN, which does not encode" in outcome.error
+
+
 def test_invert_with_a_recoder_compares_three_ways(latent_lab, gan_and_recoder, folder):
     gan, recoder = gan_and_recoder
     outcome = latent_lab("invert", "--ckpt", gan, "--recoder", recoder, *INVERT)
@@ -264,6 +304,57 @@ def test_a_recoder_of_other_weights_is_said(latent_lab, gan_and_recoder):
     outcome = latent_lab("invert", "--ckpt", gan, "--recoder", recoder, *INVERT)
     assert outcome.code == 0
     assert "recoder.ckpt was trained for other weights than these" in outcome.error
+
+
+def test_an_exported_checkpoint_has_no_room_for_what_only_training_needs(latent_lab, gan_and_recoder, folder):
+    gan, _ = gan_and_recoder
+    assert latent_lab("export", gan, "--out", "small.ckpt").code == 0
+    whole, small = package.load(gan), package.load(folder / "small.ckpt")
+    bytes_of_decoding = 4 * sum(value.numel() for value in whole.generator.state_dict().values())
+    assert (folder / "small.ckpt").stat().st_size < bytes_of_decoding + 40_000
+    assert all(value.isnan().all() for value in small.discriminator.parameters())
+    latents = whole.latent_space.sample(2, torch.Generator().manual_seed(0))
+    assert torch.equal(small.decode(latents), whole.decode(latents))
+
+
+@pytest.mark.parametrize("half", [[], ["--half"]])
+def test_an_exported_gan_is_still_its_recoders(latent_lab, gan_and_recoder, half):
+    gan, recoder = gan_and_recoder
+    assert latent_lab("export", gan, "--out", "small.ckpt", *half).code == 0
+    outcome = latent_lab("invert", "--ckpt", "small.ckpt", "--recoder", recoder, *INVERT)
+    assert outcome.code == 0, outcome.error
+    assert "was trained for other weights" not in outcome.error
+
+
+def test_a_recoder_is_exported_without_its_decoders_discriminator(latent_lab, gan_and_recoder, folder):
+    _, recoder = gan_and_recoder
+    content = torch.load(recoder, weights_only=True)
+    content["state_dict"]["decoder.discriminator.dense.weight"].fill_(7e4)
+    torch.save(content, recoder)
+    assert latent_lab("export", recoder, "--out", "small.ckpt", "--half").code == 0
+    small = package.load(folder / "small.ckpt")
+    assert all(value.isnan().all() for value in small.decoder.discriminator.parameters())
+    images = package.load(recoder).decode(small.latent_space.sample(2, torch.Generator().manual_seed(0)))
+    assert small.encode(images).isfinite().all()
+
+
+def test_an_export_over_the_checkpoint_itself_is_refused(latent_lab, checkpoint):
+    before = checkpoint.read_bytes()
+    outcome = latent_lab("export", checkpoint, "--out", checkpoint)
+    assert outcome.code == 2
+    assert "is the checkpoint itself, which could not be continued then" in outcome.error
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_network_with_an_average_is_exported_as_the_average(latent_lab, checkpoint, folder):
+    assert latent_lab("export", checkpoint, "--out", "small.ckpt").code == 0
+    content = torch.load(folder / "small.ckpt", weights_only=True)["state_dict"]
+    averaged = [name for name in content if name.startswith("generator_average.network.")]
+    assert averaged
+    for name in averaged:
+        # Not only equal, but the same memory: it is in the file once.
+        trained = content[name.replace("generator_average.network.", "generator.")]
+        assert trained.data_ptr() == content[name].data_ptr()
 
 
 def test_export_leaves_out_what_only_training_needs(latent_lab, gan_and_recoder, folder):

@@ -50,7 +50,7 @@ def test_bash_completes_commands(script: Path):
         (("sample", "--keep"), {"--keep-percent"}),
         (("test", "--download", ""), {"true", "false"}),
         (("analyze", "over"), {"overview"}),
-        (("chain", ""), {"build", "apply", "report", "label"}),
+        (("chain", ""), {"build", "apply", "report", "export", "label"}),
         (("chain", "apply", "--dir"), {"--direction"}),
         (("chain", "build", "--dir"), set()),
         (("help", "GammaV"), {"GammaVAE"}),

@@ -133,14 +133,14 @@ def test_without_a_network_one_sentence_says_what_to_do(latent_lab, manifest):
     # Port 9 (discard) of this machine refuses connections.
     manifest('{ name = "x", url = "http://127.0.0.1:9/x" }')
     outcome = latent_lab("download", "faces", "--out", "new")
-    assert (outcome.code, outcome.error.count("\n")) == (2, 1)
+    assert (outcome.code, outcome.error.count("\n")) == (2, 1), outcome.error
     assert "http://127.0.0.1:9/x could not be fetched (" in outcome.error
 
 
 def test_a_place_that_needs_a_browser_is_named_with_the_whole_way(latent_lab, folder: Path, manifest):
     manifest('{ name = "1_state" }', '{ name = "1_SNU" }')
     outcome = latent_lab("download", "faces", "--out", "new")
-    assert (outcome.code, outcome.error.count("\n")) == (2, 1)
+    assert (outcome.code, outcome.error.count("\n")) == (2, 1), outcome.error
     assert (
         "faces cannot be fetched by a program: get 1_state and 1_SNU with a browser from https://example.org/faces "
         "into new, then `latent-lab import automodulator new/1_state --out faces.ckpt`"

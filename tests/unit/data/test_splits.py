@@ -85,9 +85,16 @@ def test_last_holds_out_the_end_of_the_list_as_val_and_test():
     assert split["val"] == split["test"] == list(range(1990, 2000))
 
 
-@pytest.mark.parametrize("holdout", [0, 2000])
+def test_last_may_be_a_share():
+    assert split_names(NAMES, "last", holdout=0.1) == split_names(NAMES, "last", holdout=200)
+    assert split_names(NAMES[:4], "last", holdout=0.1) == split_names(NAMES[:4], "last", holdout=1)
+
+
+@pytest.mark.parametrize("holdout", [0, 2000, -0.5, 1.5])
 def test_last_must_leave_images_on_both_sides(holdout):
-    with pytest.raises(ValueError, match=f"between 1 and 1999 for 2000 images, got {holdout}"):
+    with pytest.raises(
+        ValueError, match=f"between 1 and 1999 for 2000 images, or a share of them between 0 and 1, got {holdout}"
+    ):
         split_names(NAMES, "last", holdout=holdout)
 
 

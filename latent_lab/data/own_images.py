@@ -17,7 +17,7 @@ from PIL import Image
 from latent_lab import images
 from latent_lab.data.framing import Framing, Source
 from latent_lab.data.readers import OddFile, UnreadableImage, list_images, read_image
-from latent_lab.types import ImageBatch
+from latent_lab.types import ImageBatch, Images
 
 
 class OwnImages:
@@ -87,3 +87,21 @@ class OwnImages:
         levels = [self.framing.levels(self._pixels[index], [resolution])[resolution] for index in indices]
         pixels = torch.from_numpy(np.stack(levels))
         return ImageBatch(images=images.from_bytes(pixels), index=torch.tensor(list(indices), dtype=torch.int64))
+
+
+def read_images(path: str | Path, resolution: int, *, grey: bool = False) -> Images:
+    """A person's photographs as a model takes them: `model.encode(latent_lab.read_images("photos", model.resolution))`.
+
+    Args:
+        path: one file, or a folder, whose readable images are taken in sorted order; what cannot be read is named.
+        resolution: pixels per side that the largest centred squares are brought to.
+        grey: whether colours become one channel of grey, for models of grey images.
+
+    Returns:
+        (N, 3, R, R) or (N, 1, R, R) in [-1, 1], float32.
+
+    Raises:
+        ValueError: if there is no readable image.
+    """
+    found = OwnImages(Path(path).expanduser(), grey=grey)
+    return found.batch(range(len(found)), resolution).images
