@@ -41,13 +41,12 @@ def export(arguments: Arguments) -> None:
 def _write_safetensors(model: LatentModel, content: Mapping[str, Any], path: Path, *, half: bool) -> int:
     """What `decode` and `encode` use in evaluation mode, as `generator.*`, `encoder.*` ..., recipes as metadata."""
     described = content[CHECKPOINT_KEY]
-    own = {name for name, _ in model.named_parameters(recurse=False)} | {
-        name for name, _ in model.named_buffers(recurse=False)
-    }
+    left_out = tuple(f"{part}." for part in training_only_parts(model))
     tensors = {
-        name.replace("_average.", ".", 1): value.contiguous()
-        for name, value in _used(model, model.state_dict()).items()
-        if name not in own
+        f"{part.removesuffix('_average')}.{name}": value.contiguous()
+        for part, module in model.named_children()
+        for name, value in module.state_dict().items()
+        if not f"{part}.{name}".startswith(left_out)
     }
     tensors = _in_half_precision(tensors) if half else tensors
     facts = {

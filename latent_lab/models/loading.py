@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib
 import json
 import pickle
@@ -20,6 +19,7 @@ from jsonargparse import ArgumentParser
 from latent_lab.latent.chain import Chain
 from latent_lab.latent.interfaces import AbstractTranslator
 from latent_lab.models.base import CHECKPOINT_KEY, LatentModel
+from latent_lab.networks.pretrained import sha256_of
 from latent_lab.shipped import shipped_folder
 
 
@@ -79,7 +79,7 @@ def resolve_chain(name: str | Path) -> Path:
 
 
 def _check_digest(path: Path, entry: Mapping[str, Any]) -> None:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)
     if digest != entry["sha256"]:
         raise ValueError(f"{path} has sha256 {digest[:12]}..., its manifest says {entry['sha256'][:12]}...")
 
@@ -231,7 +231,7 @@ def link_of_chain(folder: Path, record: Mapping[str, Any]) -> Path:
     path = folder / record["checkpoint"]
     if not path.is_file():
         raise ValueError(f"{path} is gone, which the chain needs: restore it")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != record["sha256"]:
+    if sha256_of(path) != record["sha256"]:
         raise ValueError(f"{path} is not the file that the chain's ledger knows: restore it")
     return path
 
@@ -251,7 +251,7 @@ def load_chain(chain: str | Path, *, rounded: bool = False, device: str | torch.
     try:
         ledger = json.loads((folder / "ledger.json").read_text(encoding="utf-8"))
         domains, names = ledger["domains"], ledger["chain"]
-        records = {name: ledger["trainings"][name] for name in names}
+        records = {name: {key: ledger["trainings"][name][key] for key in ("checkpoint", "sha256")} for name in names}
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError) as error:
         raise ValueError(f"{folder} is no chain of translators, it has no ledger.json that could be read") from error
     if len(names) != len(domains) - 1:
