@@ -1,9 +1,11 @@
-"""Videos of images: animated GIF, and MP4 where the package av (FFmpeg's libraries) is installed."""
+"""Videos of images: animated GIF and WebP, and MP4 where the package av (FFmpeg's libraries) is installed."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,53 @@ from PIL import Image
 from latent_lab.images import to_bytes
 from latent_lab.types import Images
 
+WITHOUT_MP4 = "the video is GIF and WebP alone: MP4 needs the package av, pip install latent-lab[video]"
+"""Note of a protocol whose MP4 could not be written."""
+
 
 def can_write_mp4() -> bool:
     """Whether the package av is installed: `pip install latent-lab[video]`."""
     return importlib.util.find_spec("av") is not None
+
+
+def video_files(stem: str, frames: Images, *, frames_per_second: float) -> dict[str, Callable[[Path], None]]:
+    """The same video in every format that can be written here, as files of a `Result`.
+
+    Args:
+        stem: of the files' names.
+        frames: (T, C, H, W) in [-1, 1].
+        frames_per_second: how fast they follow each other.
+
+    Returns:
+        File name -> writer of that path: GIF for whatever shows pictures, WebP for browsers in all colours, MP4 if the
+        package av is installed.
+    """
+    writers = {".gif": save_gif, ".webp": save_webp} | ({".mp4": save_mp4} if can_write_mp4() else {})
+    return {
+        stem + ending: functools.partial(writer, frames=frames, frames_per_second=frames_per_second)
+        for ending, writer in writers.items()
+    }
+
+
+def there_and_back(count: int) -> list[float]:
+    """Places in [0, 1] of the frames of a video that goes from 0 to 1 and back, and repeats without a jump.
+
+    Args:
+        count: of frames; place 1 is among them if it is even.
+    """
+    return [1.0 - abs(1.0 - 2.0 * frame / count) for frame in range(count)]
+
+
+def check_video(analysis: str, frames: int, frames_per_second: float) -> None:
+    """Refuses what makes no video, before anything is computed.
+
+    Raises:
+        ValueError: if there is one frame or fewer than none, or the speed is none that GIF can keep.
+    """
+    if frames < 0 or frames == 1:
+        raise ValueError(f"{analysis} needs video_frames of at least 2, or 0 for no video, got {frames}")
+    if not 1.0 <= frames_per_second <= 50.0:
+        raise ValueError(f"{analysis} needs frames_per_second from 1 to 50, got {frames_per_second:g}")
 
 
 def save_gif(path: Path, frames: Images, *, frames_per_second: float = 10.0) -> None:
@@ -32,6 +77,23 @@ def save_gif(path: Path, frames: Images, *, frames_per_second: float = 10.0) -> 
     buffer = io.BytesIO()
     duration = round(100.0 / frames_per_second) * 10
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    _write(path, buffer)
+
+
+def save_webp(path: Path, frames: Images, *, frames_per_second: float = 10.0) -> None:
+    """Writes frames (T, C, H, W) in [-1, 1] as a WebP that repeats; the file appears whole or not at all.
+
+    Args:
+        path: of the file.
+        frames: nearly as they are, in all colours.
+        frames_per_second: rounded to milliseconds for each frame.
+    """
+    pictures = [_picture(frame).convert("RGB") for frame in _bytes(frames)]
+    buffer = io.BytesIO()
+    duration = round(1000.0 / frames_per_second)
+    pictures[0].save(
+        buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=duration, loop=0, quality=90, method=4
+    )
     _write(path, buffer)
 
 
@@ -81,4 +143,13 @@ def _write(path: Path, buffer: io.BytesIO) -> None:
         temporary.unlink(missing_ok=True)
 
 
-__all__ = ["can_write_mp4", "save_gif", "save_mp4"]
+__all__ = [
+    "WITHOUT_MP4",
+    "can_write_mp4",
+    "check_video",
+    "save_gif",
+    "save_mp4",
+    "save_webp",
+    "there_and_back",
+    "video_files",
+]

@@ -28,7 +28,9 @@ from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractLayeredDec
 from latent_lab.latent.styles import mix, parse_layers, repeat
 from latent_lab.networks.face_identity import SAME_PERSON, DlibIdentity, distance, find_identity
 from latent_lab.networks.label_regressor import LabelRegressor, load_regressor
-from latent_lab.types import Images, ImageSource, Latents
+from latent_lab.plotting import column_heads
+from latent_lab.types import Images, ImageSource, Latents, OtherImages
+from latent_lab.video import WITHOUT_MP4, can_write_mp4, check_video, there_and_back, video_files
 
 ALL_LAYERS = "all"
 MEASURED_AT = 1.0
@@ -116,6 +118,11 @@ class Edit(AbstractAnalysis):
     """Of the choice of exemplars."""
     batch_size: int = 64
     """Images at a time."""
+    video_frames: int = 0
+    """Frames of a video of each attribute (GIF, WebP, and MP4 where the package av is installed): the images of the
+    sheet, from the lowest to the highest strength and back, through 0. 0: no video."""
+    frames_per_second: float = 12.0
+    """Of the videos."""
 
     def __post_init__(self) -> None:
         for option in ("num", "rows", "num_exemplars", "batch_size"):
@@ -125,6 +132,7 @@ class Edit(AbstractAnalysis):
             raise ValueError(f"edit needs a quantile in (0, 0.5], got {self.quantile}")
         if not self.strengths or not all(math.isfinite(one) for one in self.strengths):
             raise ValueError(f"edit needs at least one finite strength, got {list(self.strengths)}")
+        check_video(self.name, self.video_frames, self.frames_per_second)
         if self.direction is not None and len(self.names) > 1:
             raise ValueError(f"one direction stands for one attribute, got {', '.join(self.names)}: name one or none")
 
@@ -199,12 +207,36 @@ class Edit(AbstractAnalysis):
             f"edit_{file_stem(name)}": self._sheet(model, originals, plain, [edited[name, s] for s in self.strengths])
             for name in attributes
         }
+        files: dict[str, Callable[[Path], None]] = {}
+        if self.video_frames:
+            shown = real_images(model, source, places[: self.rows])
+            for name, one in attributes.items():
+                film = self._film(model, shown, one.direction, layers, name)
+                files |= video_files(f"edit_{file_stem(name)}", film, frames_per_second=self.frames_per_second)
         protocol = self._protocol(model, source, attributes, len(places), layers, regressor, identity)
+        if self.video_frames and not can_write_mp4():
+            protocol["notes"].append(WITHOUT_MP4)
         if numbers.get("id_dlib_others", math.inf) < SAME_PERSON:
             protocol["notes"].append(
                 "reconstructions of other people count as the same person, too: see id_dlib_others"
             )
-        return Result(self.name, numbers, protocol, pictures, tables)
+        return Result(self.name, numbers, protocol, pictures, tables, files=files)
+
+    def _film(
+        self, model: AbstractAutoencoder, shown: Images, direction: Direction, layers: range | None, name: str
+    ) -> OtherImages:
+        """Frames (T, C, H, W): the images above, and below them what the strength written on top makes of them."""
+        latents = model.encode(shown)
+        lowest, highest = min(0.0, *self.strengths), max(0.0, *self.strengths)
+        factor = magnification(model.resolution)
+        frames = []
+        for share in there_and_back(self.video_frames):
+            strength = lowest + share * (highest - lowest)
+            edited = self._decode(model, latents, direction.to(latents), strength, layers).float()
+            sheet = enlarge(make_grid(torch.cat([shown, edited]), len(shown)).cpu(), factor).expand(-1, 3, -1, -1)
+            head = column_heads([f"{name} {strength:+.2f}"], sheet.shape[3])
+            frames.append(torch.cat([head, sheet], dim=2))
+        return torch.cat(frames)
 
     def _decode(
         self, model: AbstractAutoencoder, latents: Latents, delta: Direction, strength: float, layers: range | None

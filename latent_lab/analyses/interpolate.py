@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,7 +18,8 @@ from latent_lab.analyses.sample import magnification
 from latent_lab.images import enlarge, make_grid
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder, require
 from latent_lab.latent.spaces import AbstractLatentSpace
-from latent_lab.types import Images, ImageSource, Latents
+from latent_lab.types import Images, ImageSource, Latents, OtherImages
+from latent_lab.video import WITHOUT_MP4, can_write_mp4, check_video, there_and_back, video_files
 
 Layout = Literal["pairs", "corners", "hexagon"]
 
@@ -26,6 +29,10 @@ _HEXAGON_CORNERS = (0, 2, 7, 11, 16, 18)
 _HEXAGON_EDGES = {1: (0, 2), 3: (0, 7), 6: (2, 11), 12: (7, 16), 15: (11, 18), 17: (16, 18)}
 """Nodes in the middle of a side -> its corners, all counted row by row."""
 _GAP = 2
+_ROUND: dict[str, tuple[int, ...]] = {"corners": (0, 1, 3, 2), "hexagon": (0, 1, 3, 5, 4, 2)}
+"""Layout -> its corners, which are counted row by row, clockwise."""
+_SMALLEST_FILMED = 128
+"""Pixels that each image in a video has per side at least."""
 
 
 def corner_grid(space: AbstractLatentSpace, corners: Float[Tensor, "4 D"], steps: int) -> Latents:
@@ -102,12 +109,18 @@ class Interpolate(AbstractAnalysis):
     """Pictures along each path, its two ends included; the hexagon always has 3 along each side."""
     seed: int = 0
     """Of the latents, or of the choice of images."""
+    video_frames: int = 0
+    """Frames of a video (GIF, WebP, and MP4 where the package av is installed): all pairs there and back, or once round
+    the corners of a square or hexagon. 0: no video."""
+    frames_per_second: float = 12.0
+    """Of the video."""
 
     def __post_init__(self) -> None:
         if self.pairs < 1:
             raise ValueError(f"interpolate needs at least one pair, got {self.pairs}")
         if self.steps < 2:
             raise ValueError(f"interpolate needs at least 2 steps, the ends of the path, got {self.steps}")
+        check_video(self.name, self.video_frames, self.frames_per_second)
 
     @torch.no_grad()
     def run(self, model: AbstractDecoder, source: ImageSource | None) -> Result:
@@ -142,7 +155,36 @@ class Interpolate(AbstractAnalysis):
             "curated": False,
         }
         pictures = {"interpolations": enlarge(sheet.cpu(), magnification(model.resolution))}
-        return Result(self.name, numbers, protocol, pictures)
+        files: dict[str, Callable[[Path], None]] = {}
+        if self.video_frames:
+            film = self._film(model, ends)
+            files = video_files("interpolations", film, frames_per_second=self.frames_per_second)
+            if not can_write_mp4():
+                protocol["notes"] = [WITHOUT_MP4]
+        return Result(self.name, numbers, protocol, pictures, files=files)
+
+    def _film(self, model: AbstractDecoder, ends: Latents) -> OtherImages:
+        """Frames (T, C, H, W): all pairs at once on their ways there and back, or one image on its way round."""
+        factor = max(1, _SMALLEST_FILMED // model.resolution)
+        walk = self._tour if self.layout in _ROUND else self._ways
+        frames = []
+        for latents in walk(model.latent_space, ends):
+            sheet = make_grid(_decoded(model, latents), math.ceil(math.sqrt(len(latents))))
+            frames.append(enlarge(sheet.cpu(), factor))
+        return torch.cat(frames)
+
+    def _ways(self, space: AbstractLatentSpace, ends: Latents) -> Iterator[Latents]:
+        """A latent of every pair for each frame."""
+        for share in there_and_back(self.video_frames):
+            yield space.interpolate(ends[0::2], ends[1::2], share)
+
+    def _tour(self, space: AbstractLatentSpace, corners: Latents) -> Iterator[Latents]:
+        """One latent (1, D) for each frame, along the space's paths from corner to corner."""
+        order = _ROUND[self.layout]
+        for frame in range(self.video_frames):
+            side, share = divmod(frame * len(order) / self.video_frames, 1.0)
+            first, second = (corners[[order[(int(side) + end) % len(order)]]] for end in (0, 1))
+            yield space.interpolate(first, second, share)
 
     def _pairs(self, model: AbstractDecoder, ends: Latents, frame: Tensor | None) -> tuple[dict[str, float], Tensor]:
         shares = torch.linspace(0.0, 1.0, self.steps, device=ends.device)

@@ -6,7 +6,6 @@ The experiment with face videos of Hou, Heljakka and Solin ("Gaussian Process Pr
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +42,7 @@ from latent_lab.priors.gaussian_process import FACE_VIDEOS, GaussianProcess, Pos
 from latent_lab.priors.kernels import KernelName
 from latent_lab.priors.linear_baseline import FRAME_STEP, FrameNumbers, between, linear_path
 from latent_lab.types import Images, ImageSource, Latents, Scores
-from latent_lab.video import can_write_mp4, save_gif, save_mp4
+from latent_lab.video import WITHOUT_MP4, can_write_mp4, check_video, video_files
 
 Baseline = Literal["linear", "linear_released"]
 Hyperparameters = Literal["scaled", "published", "fitted"]
@@ -199,14 +198,15 @@ class ViewSynthesis(AbstractAnalysis):
         if LINEAR not in self.baselines:
             raise ValueError("baselines must hold linear, with which the process is compared")
         least = {"step": 1, "columns": 1, "batch_size": 1, "fit_runs": 1, "fit_frames": 3, "num_samples": 2}
-        for option, bound in {**least, "video_frames": 0, "shown": 0}.items():
+        for option, bound in {**least, "shown": 0}.items():
             if getattr(self, option) < bound:
                 raise ValueError(f"{option} must be at least {bound}, got {getattr(self, option)}")
         if self.num_runs is not None and self.num_runs < 1:
             raise ValueError(f"num_runs must be at least 1, got {self.num_runs}")
-        for option in ("length_scale", "noise_share", "translation_length_scale", "frames_per_second"):
+        for option in ("length_scale", "noise_share", "translation_length_scale"):
             if not (getattr(self, option) > 0 and math.isfinite(getattr(self, option))):
                 raise ValueError(f"{option} must be positive, got {getattr(self, option)}")
+        check_video(self.name, self.video_frames, self.frames_per_second)
         if not 0.0 < self.level < 1.0:
             raise ValueError(f"level must lie between 0 and 1, got {self.level}")
         if self.num_resamples < 0 or self.num_resamples == 1:
@@ -487,12 +487,7 @@ class ViewSynthesis(AbstractAnalysis):
         frames = torch.cat([enlarge(one, factor) for one in film.rows.values()], dim=3)
         head = plotting.column_heads(list(film.rows), frames.shape[3] // len(film.rows))
         frames = torch.cat([head.expand(len(frames), -1, -1, -1), frames.expand(-1, 3, -1, -1)], dim=2)
-        writers = {"views.gif": save_gif} | ({"views.mp4": save_mp4} if can_write_mp4() else {})
-        files: dict[str, Callable[[Path], None]] = {
-            name: functools.partial(writer, frames=frames, frames_per_second=self.frames_per_second)
-            for name, writer in writers.items()
-        }
-        return pictures, files, facts
+        return pictures, video_files("views", frames, frames_per_second=self.frames_per_second), facts
 
     def _rows_of_pictures(
         self, model: AbstractAutoencoder, source: ImageSource, encoded: _Encoded, rows: Tensor
@@ -546,7 +541,7 @@ class ViewSynthesis(AbstractAnalysis):
             if len(run.pictured) < len(run.places)
         ]
         if self.video_frames and not can_write_mp4():
-            notes.append("the video is a GIF alone: MP4 needs the package av, pip install latent-lab[video]")
+            notes.append(WITHOUT_MP4)
         return {
             **situation(model),
             "mode": "smoothing" if self.smoothing else "prediction",

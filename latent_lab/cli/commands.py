@@ -428,6 +428,7 @@ COMMANDS = (
         examples=(
             "latent-lab interpolate --ckpt runs/photos/checkpoints/last.ckpt --images family/",
             "latent-lab interpolate --ckpt runs/photos/checkpoints/last.ckpt --layout hexagon --seed 3",
+            "latent-lab interpolate --ckpt runs/photos/checkpoints/last.ckpt --layout corners --video-frames 96",
         ),
     ),
     Command(

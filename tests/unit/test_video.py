@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latent_lab.video import can_write_mp4, save_gif, save_mp4
+from latent_lab.video import can_write_mp4, check_video, save_gif, save_mp4, save_webp, there_and_back, video_files
 
 
 def fading(count: int = 5) -> torch.Tensor:
@@ -26,6 +26,40 @@ def test_grey_frames_make_a_gif(tmp_path):
     save_gif(tmp_path / "v.gif", fading()[:, :1])
     with Image.open(tmp_path / "v.gif") as video:
         assert video.n_frames == 5
+
+
+def test_a_webp_has_every_frame_in_all_colours_and_repeats(tmp_path):
+    frames = torch.stack([torch.full((9, 12), -0.37), torch.full((9, 12), 0.11), torch.full((9, 12), 0.83)])
+    save_webp(tmp_path / "v.webp", torch.stack([frames, frames.flip(0)]), frames_per_second=20)
+    with Image.open(tmp_path / "v.webp") as video:
+        assert (video.n_frames, video.size, video.info["loop"]) == (2, (12, 9), 0)
+        video.seek(1)
+        video.load()
+        assert video.info["duration"] == 50
+        red, green, blue = video.convert("RGB").getpixel((5, 5))
+        assert (red, green, blue) == pytest.approx((233, 142, 80), abs=6)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.webp"]
+
+
+def test_a_video_comes_in_all_formats_that_can_be_written(tmp_path, monkeypatch):
+    for name, write in video_files("walk", fading(), frames_per_second=10).items():
+        write(tmp_path / name)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"walk.gif", "walk.webp"} | ({"walk.mp4"} if can_write_mp4() else set())
+    monkeypatch.setattr("latent_lab.video.importlib.util.find_spec", lambda name: None)
+    assert set(video_files("walk", fading(), frames_per_second=10)) == {"walk.gif", "walk.webp"}
+
+
+def test_there_and_back_closes_without_a_jump_or_a_frame_twice():
+    assert there_and_back(4) == [0.0, 0.5, 1.0, 0.5]
+    assert there_and_back(2) == [0.0, 1.0]
+    assert max(there_and_back(5)) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(("frames", "speed"), [(-1, 12.0), (1, 12.0), (10, 0.0), (10, float("nan")), (10, 80.0)])
+def test_what_makes_no_video_is_refused(frames, speed):
+    with pytest.raises(ValueError, match=r"edit needs (video_frames|frames_per_second)"):
+        check_video("edit", frames, speed)
 
 
 def test_mp4_without_its_package_says_what_to_install(tmp_path, monkeypatch):

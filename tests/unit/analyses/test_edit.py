@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from latent_lab.analyses import ANALYSES, Edit, Exemplars, HeldOut, write_report
@@ -222,3 +223,26 @@ def test_edit_says_what_it_lacks() -> None:
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Edit(**options)
+
+
+def test_a_video_goes_from_the_lowest_strength_to_the_highest_and_back(tmp_path: Path) -> None:
+    model = Painter()
+    edit = Edit(attributes=("tone", "lit"), strengths=(-1.0, 3.0), rows=3, video_frames=4)
+    result = edit(model, held_out())
+    assert {"edit_tone.gif", "edit_tone.webp", "edit_lit.gif", "edit_lit.webp"} <= set(result.files)
+    # The sheets come first, then four frames of each attribute.
+    plain, *tone = model.decoded[0], *model.decoded[-8:-4]
+    moved = torch.tensor([[0.4, 0, 0, 0, 0, 0]])
+    for frame, strength in zip(tone, (-1.0, 1.0, 3.0, 1.0), strict=True):
+        torch.testing.assert_close(frame, plain[:3] + strength * moved, atol=1e-6, rtol=0)
+    for name, write in result.files.items():
+        write(tmp_path / name)
+    with Image.open(tmp_path / "edit_tone.gif") as video:
+        assert video.n_frames > 1
+        assert video.width < video.height * 3
+
+
+def test_without_negative_strengths_a_video_begins_with_the_reconstruction() -> None:
+    model = Painter()
+    Edit(attributes=("tone",), strengths=(2.0,), rows=2, video_frames=2)(model, held_out())
+    torch.testing.assert_close(model.decoded[-2], model.decoded[0][:2])

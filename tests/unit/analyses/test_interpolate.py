@@ -172,3 +172,44 @@ def test_a_hexagon_of_samples_and_one_of_images() -> None:
 def test_too_few_images_are_refused(layout: str, count: int) -> None:
     with pytest.raises(ValueError, match=f"needs at least {count} images, got a source with {count - 1}"):
         Interpolate(layout=layout)(ToyAutoencoder(), Noise(count - 1))
+
+
+# Videos
+
+
+def test_a_video_takes_all_pairs_there_and_back_along_the_spaces_own_path(tmp_path) -> None:
+    model = Linear()
+    result = Interpolate(pairs=4, steps=2, video_frames=4, seed=1)(model)
+    ends = prior_latents(model, 1, "interpolate/latents", range(8))
+    film = result.files["interpolations.gif"].keywords["frames"]
+    assert film.shape == (4, 3, 32 * 14, 32 * 14)  # two rows of two, enlarged to 128 px each, and gaps of 2
+    for frame, share in zip(film[:, :, ::32, ::32], (0.0, 0.5, 1.0, 0.5), strict=True):
+        latents = model.latent_space.interpolate(ends[0::2], ends[1::2], share)
+        first = model.decode(latents).clamp(-1, 1)
+        torch.testing.assert_close(frame[:, 2:6, 2:6], first[0])
+        torch.testing.assert_close(frame[:, 8:12, 8:12], first[3])
+    for name, write in result.files.items():
+        write(tmp_path / name)
+    assert {"interpolations.gif", "interpolations.webp"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(("layout", "order"), [("corners", (0, 1, 3, 2)), ("hexagon", (0, 1, 3, 5, 4, 2))])
+def test_a_video_of_a_square_or_hexagon_goes_round_its_corners(layout, order) -> None:
+    model = Linear()
+    result = Interpolate(layout=layout, video_frames=2 * len(order), seed=3)(model)
+    film = result.files["interpolations.gif"].keywords["frames"][:, :, ::32, ::32]
+    corners = prior_latents(model, 3, "interpolate/latents", range(len(order)))[list(order)]
+    halfway = (corners + corners.roll(-1, 0)) / 2
+    expected = model.decode(torch.stack([corners, halfway], 1).flatten(0, 1)).clamp(-1, 1)
+    torch.testing.assert_close(film[:, :, 2:6, 2:6], expected, atol=1e-6, rtol=0)
+
+
+def test_no_video_is_made_unless_it_is_asked_for() -> None:
+    assert Interpolate()(Linear()).files == {}
+
+
+def test_a_video_without_mp4_says_so(monkeypatch) -> None:
+    monkeypatch.setattr("latent_lab.video.importlib.util.find_spec", lambda name: None)
+    result = Interpolate(pairs=1, video_frames=2)(Linear())
+    assert set(result.files) == {"interpolations.gif", "interpolations.webp"}
+    assert "latent-lab[video]" in result.protocol["notes"][0]
