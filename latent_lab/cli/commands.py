@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from latent_lab.cli.arguments import Option
 
@@ -20,6 +21,8 @@ class Command:
     """Where it is: "module:function"; the function takes `Arguments` and returns an exit code or None."""
     usage: str = ""
     """What follows the name."""
+    names: Literal["", "checkpoints", "chains"] = ""
+    """What that comes with the project its words may name besides files, for a shell to complete."""
     options: tuple[Option, ...] = ()
     options_from: str | None = None
     """"module:function" of the words to the class or function whose parameters are options, too."""
@@ -106,6 +109,7 @@ COMMANDS = (
             "build --config NAME.yaml | apply CHAIN --images DIR --out DIR | report CHAIN | "
             "export CHAIN --out DIR | label FOLDER --out FILE.csv [--OPTION VALUE ...]"
         ),
+        names="chains",
         options=(
             CONFIGS,
             Option("out", "build: folder of the chain (default runs/NAME); label: the file; else a folder", "PATH"),
@@ -195,6 +199,7 @@ COMMANDS = (
         "one page about a run or checkpoint: curves, pictures, numbers, health of latents, nearest training images",
         "latent_lab.cli.reporting:report",
         usage="RUN|FILE [--out DIR] [--OPTION VALUE ...]",
+        names="checkpoints",
         options=(CHECKPOINT, OUT, DEVICES, ACCELERATOR, SPLIT, IMAGES),
         options_from="latent_lab.cli.reporting:report_options",
         sections=("data",),
@@ -269,6 +274,7 @@ COMMANDS = (
         "everything below for several models, as one report (Markdown and HTML) with figures",
         "latent_lab.cli.spaces:compare_spaces",
         usage="A.ckpt B.ckpt C.ckpt ... [--OPTION VALUE ...]",
+        names="checkpoints",
         options=_SPACES,
         options_from="latent_lab.cli.spaces:comparison_of_spaces",
         sections=("data",),
@@ -287,6 +293,7 @@ COMMANDS = (
         "whether codes of images are distributed as the prior, and how many dimensions they fill",
         "latent_lab.cli.spaces:normality",
         usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        names="checkpoints",
         options=_SPACES,
         options_from="latent_lab.cli.spaces:tests_of_normality",
         sections=("data",),
@@ -302,6 +309,7 @@ COMMANDS = (
         "distances of codes of random images, of an image with noise, and of nearest neighbours",
         "latent_lab.cli.spaces:distances",
         usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        names="checkpoints",
         options=_SPACES,
         options_from="latent_lab.cli.spaces:distances_of_pairs",
         sections=("data",),
@@ -314,6 +322,7 @@ COMMANDS = (
         "nearest neighbours: hubs, attributes that neighbours share, and how far models agree",
         "latent_lab.cli.spaces:neighbours",
         usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        names="checkpoints",
         options=_SPACES,
         options_from="latent_lab.cli.spaces:nearest_neighbours",
         sections=("data",),
@@ -328,6 +337,7 @@ COMMANDS = (
         "maps from the first model's latent space to the others', judged on held-out images",
         "latent_lab.cli.spaces:map_spaces",
         usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        names="checkpoints",
         options=_SPACES,
         options_from="latent_lab.cli.spaces:mapping",
         sections=("data",),
@@ -347,6 +357,7 @@ COMMANDS = (
         "maps between all pairs of several models, beside what no map would give; means over models of one kind",
         "latent_lab.cli.spaces:map_matrix",
         usage="A.ckpt B.ckpt C.ckpt ... [--OPTION VALUE ...]",
+        names="checkpoints",
         options=_SPACES,
         options_from="latent_lab.cli.spaces:matrix_of_maps",
         sections=("data",),
@@ -358,6 +369,7 @@ COMMANDS = (
         "how alike latent spaces lay out the same images (CKA, CCA, Procrustes, neighbours ...), beside chance",
         "latent_lab.cli.spaces:similarity",
         usage="A.ckpt B.ckpt ... [--OPTION VALUE ...]",
+        names="checkpoints",
         options=_SPACES,
         options_from="latent_lab.cli.spaces:similarity_of_spaces",
         sections=("data",),
@@ -373,6 +385,7 @@ COMMANDS = (
         "directions of attributes: found in several ways, judged, edited along, carried from the first model over",
         "latent_lab.cli.spaces:directions",
         usage="A.ckpt [B.ckpt ...] [--attributes LABELS] [--OPTION VALUE ...]",
+        names="checkpoints",
         options=_SPACES,
         options_from="latent_lab.cli.spaces:directions_of_attributes",
         sections=("data",),
@@ -534,6 +547,7 @@ COMMANDS = (
         "a page in the browser to try models by hand: sample, reconstruct, mix, move, interpolate, side by side",
         "latent_lab.cli.exploring:explore",
         usage="A.ckpt [B.ckpt ...] [--OPTION VALUE ...]",
+        names="checkpoints",
         options=(
             CHECKPOINT,
             Option("space", "of a StyleGAN: w (default; with --map z) or z", "NAME"),
@@ -655,6 +669,7 @@ COMMANDS = (
         "what encodes and decodes, as safetensors, or as a small checkpoint to give to others",
         "latent_lab.cli.exporting:export",
         usage="FILE --out X.safetensors|X.ckpt",
+        names="checkpoints",
         options=(
             Option("out", "file to write, .safetensors or .ckpt", "FILE"),
             Option("half", "round weights to float16: half the size, and numbers that differ in the fourth digit"),

@@ -27,6 +27,8 @@ class Line:
     sections: tuple[str, ...]
     firsts: tuple[str, ...]
     """What the first word may be; none: a file, or nothing."""
+    names: tuple[str, ...] = ()
+    """What any other word may be besides a file: names of what comes with the project."""
 
 
 def completion(arguments: Arguments) -> None:
@@ -47,8 +49,8 @@ def all_lines() -> list[Line]:
     """Of all commands; where the first word of one decides its options, one line for each."""
     found = []
     for command in COMMANDS:
-        firsts = _first_words(command)
-        found.append(Line(command.name, None, _options(command, []), command.sections, firsts))
+        firsts, names = _first_words(command), _names(command)
+        found.append(Line(command.name, None, _options(command, []), command.sections, firsts, names))
         if command.options_from is not None:
             found += [Line(command.name, one, _options(command, [one]), command.sections, ()) for one in firsts]
     return found
@@ -71,6 +73,11 @@ def _first_words(command: Command) -> tuple[str, ...]:
         "weights": lambda: ("list", "pack"),
     }
     return tuple(named[command.name]()) if command.name in named else ()
+
+
+def _names(command: Command) -> tuple[str, ...]:
+    named = {"checkpoints": _shipped_checkpoints, "chains": _shipped_chains}
+    return named[command.names]() if command.names else ()
 
 
 def _analyses() -> list[str]:
@@ -108,6 +115,13 @@ def _shipped_checkpoints() -> tuple[str, ...]:
     from latent_lab.models.loading import is_shipped, read_manifest
 
     return tuple(name for name, entry in read_manifest().items() if is_shipped(entry))
+
+
+@functools.cache
+def _shipped_chains() -> tuple[str, ...]:
+    from latent_lab.models.loading import is_chain, read_manifest
+
+    return tuple(name for name, entry in read_manifest().items() if is_chain(entry))
 
 
 @functools.cache
@@ -153,13 +167,14 @@ def bash_script(lines: Sequence[Line]) -> str:
             '        case "$command $before" in',
             *(f"            {case}" for case in _bash_values(lines)),
             "        esac",
-            '    elif [ "$COMP_CWORD" -eq 2 ]; then',
-            '        case "$command" in',
+            "    else",
+            '        case "$command $COMP_CWORD" in',
             *(
-                f'            {line.command}) choices="{" ".join(line.firsts)}" ;;'
+                f'            "{line.command} 2") choices="{" ".join(line.firsts)}" ;;'
                 for line in lines
                 if line.first is None and line.firsts
             ),
+            *(f'            "{line.command} "*) choices="{" ".join(line.names)}" ;;' for line in lines if line.names),
             "        esac",
             "    fi",
             '    COMPREPLY=($(compgen -W "$choices" -- "$word"))',
@@ -212,6 +227,8 @@ def fish_script(lines: Sequence[Line]) -> str:
         begin = f"complete -c latent-lab -n {_quoted(condition)}"
         if line.firsts:
             rows.append(f"{begin} -a {_quoted(' '.join(line.firsts))}")
+        if line.names:
+            rows.append(f"{begin} -a {_quoted(' '.join(line.names))}")
         for option in line.options:
             values = values_of(option)
             takes = " -r" if option.value else ""

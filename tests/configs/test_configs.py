@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from latent_lab.cli import main, recipes
-from latent_lab.cli.chaining import chain_options
+from latent_lab.cli.chain_build import chain_options
 from latent_lab.cli.configuration import read_configuration
 from latent_lab.data import OrderedDomains
 from latent_lab.growth import GrowthSchedule, Stage

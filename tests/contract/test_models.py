@@ -10,12 +10,14 @@ import pytest
 import torch
 
 import latent_lab
+from latent_lab.cli import main
 from latent_lab.latent.interfaces import (
     AbstractAutoencoder,
     AbstractDecoder,
     AbstractLayeredDecoder,
     AbstractStochasticEncoder,
     AbstractTranslator,
+    AbstractViewDecoder,
 )
 from latent_lab.models import MODELS as REGISTERED
 from latent_lab.models.base import CHECKPOINT_KEY
@@ -248,6 +250,18 @@ def test_a_checkpoint_alone_is_enough_to_load_a_model(name: str, uninterrupted: 
     assert not model.training
     assert model.images_seen == TOTAL
     assert_equal(dict(model.state_dict()), dict(read_checkpoint(uninterrupted[name])["state_dict"]))
+
+
+def test_an_export_makes_the_same_and_takes_less_room(name: str, uninterrupted: dict[str, Path], tmp_path: Path):
+    path, small = uninterrupted[name], tmp_path / "small.ckpt"
+    assert main(["export", str(path), "--out", str(small)]) == 0
+    assert small.stat().st_size < path.stat().st_size
+    exported, whole = latent_lab.load(small), latent_lab.load(path)
+    assert exported.images_seen == TOTAL
+    assert torch.equal(outputs(exported), outputs(whole))
+    if isinstance(whole, AbstractViewDecoder):
+        seen = torch.arange(3), torch.eye(4).expand(3, 4, 4)
+        assert torch.equal(exported.predict_views(*seen), whole.predict_views(*seen))
 
 
 def test_the_checkpoint_of_another_model_is_refused_in_one_sentence(

@@ -14,10 +14,10 @@ import pytest
 from lightning import Trainer
 
 from latent_lab.analyses import ANALYSES
+from latent_lab.analyses.chain_building import ChainOptions
 from latent_lab.callbacks import RunOptions
 from latent_lab.cli import recipes, schema
 from latent_lab.cli.arguments import Option, parse
-from latent_lab.cli.chaining import ChainOptions
 from latent_lab.cli.commands import BY_NAME
 from latent_lab.cli.configuration import (
     Configuration,

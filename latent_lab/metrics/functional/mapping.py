@@ -220,23 +220,3 @@ def random_pair_error(images: Images) -> float:
     if len(images) < 2:
         raise ValueError(f"pairs of images need at least 2, got {len(images)}")
     return 2.0 * (mean_image_errors(images).sum() / (len(images) - 1)).item()
-
-
-def random_pair_error_interval(
-    images: Images, *, level: float = LEVEL, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> Interval:
-    """The interval of `random_pair_error`: twice that of the mean image's error, to first order in 1 / N.
-
-    Args:
-        images: (N, C, H, W) in [-1, 1], N at least 2.
-        level: share of the resampled values inside.
-        num_resamples: number of resamples.
-        seed: of the resamples.
-
-    Raises:
-        ValueError: with fewer than two images.
-    """
-    estimate = random_pair_error(images)
-    scores = 2.0 * mean_image_errors(images).cpu()
-    means = [scores[resample(len(scores), number, seed)].mean() for number in range(num_resamples)]
-    return interval_of(torch.stack(means), estimate=estimate, level=level)

@@ -223,22 +223,6 @@ def _aligned(a: Tensor, b: Tensor) -> float:
     return torch.dot(a.flatten(), b.flatten()).item()
 
 
-def rbf_cka(x: Features, y: OtherFeatures, *, bandwidth: float = 1.0, count_diagonal: bool = False) -> float:
-    """CKA with kernels exp(-d^2 / (2 s^2)); s^2 is bandwidth^2 times the median squared distance of the space.
-
-    Args:
-        x: (N, F), N at least 3 and at most `LARGEST_TABLE`.
-        y: (N, G).
-        bandwidth: of the kernel, in units of the median distance; small ones look at near samples alone.
-        count_diagonal: whether the distances 0 of samples to themselves count in the median, as in some programs.
-
-    Raises:
-        ValueError: as `linear_cka`; with too many samples; where more than half of the pairs are copies.
-    """
-    _check_rows(x, y)
-    return _aligned(*(_rbf_gram(v, n, bandwidth, count_diagonal) for v, n in ((x, "x"), (y, "y"))))
-
-
 # Canonical correlations
 
 
@@ -281,23 +265,6 @@ def _projection_weighted(a: _Columns, b: _Columns) -> float:
     left, correlations, _ = torch.linalg.svd(a.basis.T @ b.basis, full_matrices=False)
     weights = ((a.basis @ left).T @ a.centred).abs().sum(1)
     return ((correlations.clamp(0.0, 1.0) * weights).sum() / weights.sum()).item()
-
-
-def projection_weighted_cca(x: Features, y: OtherFeatures) -> float:
-    """Mean canonical correlation, each weighted by how much of x it accounts for (Morcos et al. 2018).
-
-    The weight of the canonical variable h is the sum over coordinates of x of |<h, x_j>|. Not symmetric: the measure
-    "pwcca" of `MEASURES` is the mean of both ways.
-
-    Args:
-        x: (N, F), N above F.
-        y: (N, G), N above G.
-
-    Raises:
-        ValueError: as `canonical_correlations`.
-    """
-    _check_rows(x, y)
-    return _projection_weighted(_columns(x, "x"), _columns(y, "y"))
 
 
 def _regression(a: _Columns, b: _Columns) -> float:
@@ -437,23 +404,6 @@ def _anchored(vectors: Tensor, name: str, num_anchors: int) -> Tensor:
 
 def _relative(a: Tensor, b: Tensor) -> float:
     return F.cosine_similarity(a, b, dim=1).mean().item()
-
-
-def relative_similarity(x: Features, y: OtherFeatures, *, num_anchors: int = 128) -> float:
-    """Mean cosine between samples' relative representations in both spaces, in [-1, 1] (Moschella et al. 2023).
-
-    Cosines of anchors to themselves are left out.
-
-    Args:
-        x: (N, F).
-        y: (N, G).
-        num_anchors: samples that serve as anchors, chosen at random but always the same; all, if there are no more.
-
-    Raises:
-        ValueError: as `linear_cka`.
-    """
-    _check_rows(x, y)
-    return _relative(_anchored(x, "x", num_anchors), _anchored(y, "y", num_anchors))
 
 
 def _neighbours(vectors: Tensor, name: str, k: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import latent_lab as package
 from latent_lab import images
-from latent_lab.cli import chaining, main, training
+from latent_lab.cli import chain_build, main, training
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import read_checkpoint
 
@@ -55,7 +55,7 @@ def no_curves() -> Iterator[None]:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the report that ends a building."""
-    monkeypatch.setattr(chaining, "report", lambda *arguments: None)
+    monkeypatch.setattr(chain_build, "report", lambda *arguments: None)
 
 
 @pytest.fixture
@@ -132,13 +132,13 @@ def test_interrupted_in_the_middle_the_same_command_ends_with_the_same_models(
         original = train
         return stopping
 
-    train = chaining.train
+    train = chain_build.train
     for name in ("step1_specialised", "step2_reused"):
-        monkeypatch.setattr(chaining, "train", stops_in(name))
+        monkeypatch.setattr(chain_build, "train", stops_in(name))
         outcome = latent_lab("chain", "build", "--config", tiny_chain, "--out", "again")
         assert outcome.code == 143
         assert "the same command goes on from there" in outcome.error
-    monkeypatch.setattr(chaining, "train", train)
+    monkeypatch.setattr(chain_build, "train", train)
     outcome = latent_lab("chain", "build", "--config", tiny_chain, "--out", "again")
     assert outcome.code == 0, outcome.error
     assert "decided before: 25 to 35" in outcome.error

@@ -55,6 +55,9 @@ def test_bash_completes_commands(script: Path):
         (("chain", "build", "--dir"), set()),
         (("help", "GammaV"), {"GammaVAE"}),
         (("sample", "photos/"), set()),
+        (("chain", "apply", "chain_"), {"chain_faces64"}),
+        (("report", "stylegan_"), {"stylegan_faces32"}),
+        (("map", "gamma_vae_faces32", "split_"), {"split_vae_faces32"}),
     ],
     ids=lambda given: " ".join(sorted(given) if isinstance(given, set) else given),
 )
@@ -68,6 +71,12 @@ def test_fish_knows_every_option_of_every_command(lines: list[Line]):
         mine = [row for row in rows if f"__fish_seen_subcommand_from {line.command}" in row]
         assert all(any(f" -l {option.name} " in row for row in mine) for option in line.options)
     assert all(row.count("'") % 2 == 0 for row in rows if "\\'" not in row)
+
+
+def test_fish_offers_checkpoints_and_chains_where_a_word_may_name_one(lines: list[Line]):
+    rows = fish_script(lines).splitlines()
+    for command, name in (("report", "stylegan_faces32"), ("chain", "chain_faces64")):
+        assert any(f"__fish_seen_subcommand_from {command}' -a '" in row and name in row for row in rows)
 
 
 def test_zsh_loads_what_runs_the_script_of_bash(capsys: pytest.CaptureFixture[str]):
