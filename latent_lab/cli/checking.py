@@ -26,6 +26,7 @@ from latent_lab.callbacks.run import build_analysis
 from latent_lab.callbacks.stopping import StopAtTheEnd
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.console import quieten, say
+from latent_lab.cli.devices import check_accelerator
 from latent_lab.cli.errors import InputError
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.schema import arguments_from
@@ -106,6 +107,7 @@ def check(arguments: Arguments) -> int:
     options = CheckOptions(**arguments_from(arguments.options, CheckOptions))
     quieten()
     run = prepare_run(arguments)
+    check_accelerator(str(run.trainer_options.get("accelerator", "auto")), "--trainer.accelerator")
     for remark in run.remarks:
         say(f"note: {remark}")
     if int(run.trainer_options.get("num_nodes", 1)) > 1 or run.trainer_options.get("devices", 1) not in (1, "1"):

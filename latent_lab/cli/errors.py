@@ -51,7 +51,7 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, _FROM_THE_SYSTEM) and error.filename is not None:
         return f"{error.strerror}: {error.filename}"
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, not to be imported here: impossible hardware
-        return str(error).split("\n", 1)[0]
+        return " ".join(str(error).split())
     if isinstance(error, ValueError | TypeError | FileNotFoundError) and _was_raised_by_this_package(error):
         return " ".join(str(error).split())
     return None

@@ -17,6 +17,7 @@ from latent_lab.cli import recipes
 from latent_lab.cli.arguments import Arguments
 from latent_lab.cli.configuration import Configuration, overrides_as_configuration
 from latent_lab.cli.console import say
+from latent_lab.cli.devices import check_accelerator
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.data import AbstractImageData
 from latent_lab.data.own_images import OwnImages
@@ -36,7 +37,6 @@ SPACES = ("z", "w", "w+")
 SPLITS = ("train", "val", "test")
 VIEWS = ("space", "truncation", "truncated-layers", "map", "target")
 """Options that `viewed` reads."""
-ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 
 
 @dataclass(frozen=True)
@@ -270,8 +270,7 @@ def join_devices(arguments: Arguments) -> Fabric:
     devices, accelerator = arguments.text("devices") or "1", arguments.text("accelerator") or "auto"
     if not devices.isdigit() or int(devices) < 1:
         raise InputError(f"--devices must be a positive whole number, got {devices}")
-    if accelerator not in ACCELERATORS:
-        raise InputError(f"--accelerator must be one of {', '.join(ACCELERATORS)}, got {accelerator}")
+    check_accelerator(accelerator, "--accelerator")
     strategy = "ddp" if int(devices) > 1 else "auto"
     fabric = Fabric(accelerator=accelerator, devices=int(devices), strategy=strategy)
     fabric.launch()

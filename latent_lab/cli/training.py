@@ -26,6 +26,7 @@ from latent_lab.cli.configuration import (
     read_configuration,
 )
 from latent_lab.cli.console import is_first_process, quieten, say
+from latent_lab.cli.devices import check_accelerator
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.schema import conform_dataclass
@@ -114,6 +115,7 @@ def fit(arguments: Arguments) -> int:
 def train(run: Run) -> int:
     """Runs to the end, a signal or a guard; returns the exit code."""
     quieten()
+    check_accelerator(str(run.trainer_options.get("accelerator", "auto")), "--trainer.accelerator")
     if is_first_process():
         # What is wrong with the data shows before anything is written.
         run.data.prepare_data()

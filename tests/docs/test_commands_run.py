@@ -132,8 +132,8 @@ def write_labels(file: Path, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def belongings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of photographs, labels, the frames of a camera, a turntable."""
-    folder = tmp_path_factory.mktemp("belongings")
-    counts = {"photos": 260, "more_photos": 8, "smiling": 6, "serious": 6, "faces": 640, "celeba-hq": 40}
+    folder = tmp_path_factory.mktemp("documents") / "belongings"
+    counts = {"photos": 260, "more_photos": 8, "smiling": 6, "serious": 6, "faces": 640, "celeba-hq": 40, "samples": 40}
     for place, (name, count) in enumerate(counts.items()):
         write_faces(folder / name, 1000 * place, count)
     write_run_of_a_camera(folder / "walk")
@@ -149,7 +149,7 @@ def stage(tmp_path: Path, belongings: Path, shared: Path, monkeypatch: pytest.Mo
     shutil.copytree(belongings, tmp_path, copy_function=os.link, dirs_exist_ok=True)
     (tmp_path / "weights").symlink_to(shared / "data" / "weights_face_id_dlib")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LATENT_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LATENT_LAB_CACHE", str(belongings.parent / "cache"))
     monkeypatch.setenv("LATENT_LAB_WEIGHTS", str(shared / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
@@ -216,6 +216,8 @@ def shortened(line: str) -> list[str]:
     budget = shlex.split(BUDGETS[max(fitting, key=len)]) if fitting else []
     if "trainer/ddp.yaml" in line:
         budget += ["--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+    if "trainer/gpu.yaml" in line:
+        budget += ["--trainer.accelerator", "cpu"]
     for option in budget[::2]:
         if option in words:
             place = words.index(option)
