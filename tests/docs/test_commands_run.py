@@ -42,6 +42,14 @@ BUDGETS: dict[str, str] = {
     "invert": "--num 2 --steps 2 --restarts 1",
     "restore": "--num 8",
     "why-fid": "--num 16",
+    "analyze ex_post": "--num-samples 64 --num-fit 128 --num-reference 64 --num-pictures 8",
+    "analyze split": "--num-samples 16 --num-reference 16 --num-reconstructions 8",
+    "analyze translate": "--num 2 --num-measured 4",
+    "analyze truncation": "--num 2 --num-measured 8",
+    "analyze noise": "--num 2 --num-draws 4",
+    "analyze views": "--num 32 --num-resamples 4",
+    "compare-spaces": "--num-resamples 4",
+    "map": "--num-fit 400 --num-images 16 --num-resamples 4",
     "sample": "--num 8",
     "mix": "--num-pairs 8",
     "train-regressor": "--kimg 0.1",
@@ -212,7 +220,7 @@ def shortened(line: str) -> list[str]:
     for word in shlex.split(line, comments=True):
         found = sorted(map(str, Path().glob(word))) if "*" in word else []
         words += found or [str(Path(word).expanduser()) if word.startswith("~") else word]
-    fitting = [name for name in BUDGETS if re.match(rf"{name}\b", line)]
+    fitting = [name for name in BUDGETS if re.match(rf"{name}(?= |$)", line)]
     budget = shlex.split(BUDGETS[max(fitting, key=len)]) if fitting else []
     if "trainer/ddp.yaml" in line:
         budget += ["--trainer.accelerator", "cpu", "--trainer.devices", "2"]
