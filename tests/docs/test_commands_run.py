@@ -37,6 +37,7 @@ def tiny_chain(resolution: int) -> str:
 BUDGETS: dict[str, str] = {
     "fit": "--max-kimg 0.064 --run.analyses []",
     "fit --config view_synthesis_synthetic.yaml": "--data.num_runs 8 --max-kimg 0.064 --run.analyses []",
+    r"fit --config study_\w+.yaml": "--max-kimg 0.064 --run.analyses [] --data.holdout 0.2",
     "test": "--num-samples 16 --num-reference 16 --num-reconstructions 8 --num-paths 4 --num-swd 16 --num-resamples 4",
     "report": "--num 32 --num-reference 32 --num-resamples 4",
     "invert": "--num 2 --steps 2 --restarts 1",
@@ -173,12 +174,19 @@ CONFIGURATION_OF = {
 }
 """Runs that are not called after their configuration."""
 
+TAKEN_FOR_GRANTED = "taken_for_granted"
+"""A file in runs that no command of the document has trained."""
+
 IMPORTED = {"ffhq512.ckpt": "automodulator_faces32", "stylegan_ffhq1024.ckpt": "stylegan_faces32"}
 """Checkpoints of published weights, which are not here -> what takes their place."""
 
 
 def prepare(line: str) -> None:
     """Trains, measures and copies what a document takes for granted at this place."""
+    own = re.match(r"fit --config (\w+)\.yaml(?!.*--run-dir)", line)
+    if own and Path("runs", own[1], TAKEN_FOR_GRANTED).exists():
+        # A document may look at a run before it says how to train one.
+        shutil.rmtree(Path("runs", own[1]))
     for name in re.findall(r"runs/(\w+)(?=/checkpoints|/test|/map| |$)", line):
         if "--run-dir runs/" + name not in line and not Path("runs", name).exists():
             train(name)
@@ -212,6 +220,7 @@ def train(name: str) -> None:
         train("gan_folder")
         decoder = "--model.decoder runs/gan_folder/checkpoints/last.ckpt"
     must_run(f"fit --config {configuration}.yaml {root} {decoder} --run-dir runs/{name} {BUDGETS['fit']}")
+    Path("runs", name, TAKEN_FOR_GRANTED).touch()
 
 
 def shortened(line: str) -> list[str]:
