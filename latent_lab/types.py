@@ -21,6 +21,9 @@ OtherImages: TypeAlias = Float[Tensor, "M C P Q"]
 ByteImages: TypeAlias = UInt8[Tensor, "N C H W"]
 """8-bit images in 0 ... 255, as stored on disk."""
 
+Film: TypeAlias = UInt8[Tensor, "T K P Q"]
+"""Frames of a video: 8-bit, whatever they are made of."""
+
 Latents: TypeAlias = Float[Tensor, "N D"]
 """Points of a latent space, one in each row."""
 
@@ -100,6 +103,7 @@ __all__ = [
     "DomainBatch",
     "DomainSource",
     "Features",
+    "Film",
     "ImageBatch",
     "ImageSource",
     "Images",

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
+from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from latent_lab.images import to_bytes
-from latent_lab.types import Images
+from latent_lab.types import Film, Images
 
-WITHOUT_MP4 = "the video is GIF and WebP alone: MP4 needs the package av, pip install latent-lab[video]"
+WITHOUT_MP4 = "the video is GIF and WebP alone: MP4 needs the package av, pip install 'latent-lab[video]'"
 """Note of a protocol whose MP4 could not be written."""
 
 
@@ -25,12 +27,25 @@ def can_write_mp4() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
-def video_files(stem: str, frames: Images, *, frames_per_second: float) -> dict[str, Callable[[Path], None]]:
+LARGEST_SIDE = 1024
+"""Pixels that a frame has per side at most: more fits no screen, and a hundred of them no memory."""
+
+
+def film_frame(sheet: Images) -> Film:
+    """A picture (1, C, H, W) in [-1, 1] as a frame of a video: bytes, at most `LARGEST_SIDE` pixels per side."""
+    share = LARGEST_SIDE / max(sheet.shape[-2:])
+    if share < 1.0:
+        size = [max(1, int(share * side)) for side in sheet.shape[-2:]]
+        return to_bytes(F.interpolate(sheet.float(), size, mode="bilinear", antialias=True)).cpu()
+    return to_bytes(sheet).cpu()
+
+
+def video_files(stem: str, frames: Film, *, frames_per_second: float) -> dict[str, Callable[[Path], None]]:
     """The same video in every format that can be written here, as files of a `Result`.
 
     Args:
         stem: of the files' names.
-        frames: (T, C, H, W) in [-1, 1].
+        frames: (T, C, H, W), each by `film_frame`.
         frames_per_second: how fast they follow each other.
 
     Returns:
@@ -48,9 +63,11 @@ def there_and_back(count: int) -> list[float]:
     """Places in [0, 1] of the frames of a video that goes from 0 to 1 and back, and repeats without a jump.
 
     Args:
-        count: of frames; place 1 is among them if it is even.
+        count: of frames, at least 2; the way back of an odd number takes one frame more.
     """
-    return [1.0 - abs(1.0 - 2.0 * frame / count) for frame in range(count)]
+    there = count // 2
+    back = count - there
+    return [frame / there for frame in range(there)] + [1.0 - frame / back for frame in range(back)]
 
 
 def check_video(analysis: str, frames: int, frames_per_second: float) -> None:
@@ -65,30 +82,30 @@ def check_video(analysis: str, frames: int, frames_per_second: float) -> None:
         raise ValueError(f"{analysis} needs frames_per_second from 1 to 50, got {frames_per_second:g}")
 
 
-def save_gif(path: Path, frames: Images, *, frames_per_second: float = 10.0) -> None:
-    """Writes frames (T, C, H, W) in [-1, 1] as a GIF that repeats; the file appears whole or not at all.
+def save_gif(path: Path, frames: Film, *, frames_per_second: float = 10.0) -> None:
+    """Writes frames (T, C, H, W) as a GIF that repeats; the file appears whole or not at all.
 
     Args:
         path: of the file.
         frames: colours are reduced to 256 in each frame, as the format demands.
         frames_per_second: rounded to hundredths of a second for each frame.
     """
-    pictures = [_picture(frame) for frame in _bytes(frames)]
+    pictures = [_picture(frame) for frame in frames]
     buffer = io.BytesIO()
     duration = round(100.0 / frames_per_second) * 10
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
     _write(path, buffer)
 
 
-def save_webp(path: Path, frames: Images, *, frames_per_second: float = 10.0) -> None:
-    """Writes frames (T, C, H, W) in [-1, 1] as a WebP that repeats; the file appears whole or not at all.
+def save_webp(path: Path, frames: Film, *, frames_per_second: float = 10.0) -> None:
+    """Writes frames (T, C, H, W) as a WebP that repeats; the file appears whole or not at all.
 
     Args:
         path: of the file.
         frames: nearly as they are, in all colours.
         frames_per_second: rounded to milliseconds for each frame.
     """
-    pictures = [_picture(frame).convert("RGB") for frame in _bytes(frames)]
+    pictures = [_picture(frame).convert("RGB") for frame in frames]
     buffer = io.BytesIO()
     duration = round(1000.0 / frames_per_second)
     pictures[0].save(
@@ -97,8 +114,8 @@ def save_webp(path: Path, frames: Images, *, frames_per_second: float = 10.0) ->
     _write(path, buffer)
 
 
-def save_mp4(path: Path, frames: Images, *, frames_per_second: float = 10.0) -> None:
-    """Writes frames (T, C, H, W) in [-1, 1] as an H.264 video; the file appears whole or not at all.
+def save_mp4(path: Path, frames: Film, *, frames_per_second: float = 10.0) -> None:
+    """Writes frames (T, C, H, W) as an H.264 video; the file appears whole or not at all.
 
     Args:
         path: of the file.
@@ -113,24 +130,21 @@ def save_mp4(path: Path, frames: Images, *, frames_per_second: float = 10.0) -> 
     import av
 
     height, width = frames.shape[-2:]
-    pixels = _bytes(F.pad(frames, (0, width % 2, 0, height % 2), value=1.0))
+    frames = F.pad(frames, (0, width % 2, 0, height % 2), value=255)
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(round(100 * frames_per_second), 100))
-        stream.height, stream.width = pixels.shape[1:3]
+        stream.height, stream.width = frames.shape[-2:]
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "16"}
-        for frame in pixels:
+        for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_image(_picture(frame).convert("RGB"))))
         container.mux(stream.encode())
     _write(path, buffer)
 
 
-def _bytes(frames: Images) -> Any:
-    return to_bytes(frames).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def _picture(pixels: Any) -> Image.Image:
+def _picture(frame: UInt8[Tensor, "C H W"]) -> Image.Image:
+    pixels: Any = frame.permute(1, 2, 0).numpy()
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
@@ -147,6 +161,7 @@ __all__ = [
     "WITHOUT_MP4",
     "can_write_mp4",
     "check_video",
+    "film_frame",
     "save_gif",
     "save_mp4",
     "save_webp",

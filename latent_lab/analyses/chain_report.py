@@ -36,7 +36,7 @@ class Looks:
     """What is measured of translations, and shown of them."""
 
     num_shown: int = 6
-    """Images in the strip, evenly spaced over the first ones; none left out."""
+    """Images in the strip, evenly spaced over all of them."""
     identity_path: str | None = None
     """dlib's face embedding (safetensors), or a folder that holds it: measures whether persons stay the same."""
     identity_box: str = "celeba"

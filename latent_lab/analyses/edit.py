@@ -29,8 +29,8 @@ from latent_lab.latent.styles import mix, parse_layers, repeat
 from latent_lab.networks.face_identity import SAME_PERSON, DlibIdentity, distance, find_identity
 from latent_lab.networks.label_regressor import LabelRegressor, load_regressor
 from latent_lab.plotting import column_heads
-from latent_lab.types import Images, ImageSource, Latents, OtherImages
-from latent_lab.video import WITHOUT_MP4, can_write_mp4, check_video, there_and_back, video_files
+from latent_lab.types import Film, Images, ImageSource, Latents
+from latent_lab.video import WITHOUT_MP4, can_write_mp4, check_video, film_frame, there_and_back, video_files
 
 ALL_LAYERS = "all"
 MEASURED_AT = 1.0
@@ -224,8 +224,8 @@ class Edit(AbstractAnalysis):
 
     def _film(
         self, model: AbstractAutoencoder, shown: Images, direction: Direction, layers: range | None, name: str
-    ) -> OtherImages:
-        """Frames (T, C, H, W): the images above, and below them what the strength written on top makes of them."""
+    ) -> Film:
+        """Frames (T, 3, H, W): the images above, and below them what the strength written on top makes of them."""
         latents = model.encode(shown)
         lowest, highest = min(0.0, *self.strengths), max(0.0, *self.strengths)
         factor = magnification(model.resolution)
@@ -235,7 +235,7 @@ class Edit(AbstractAnalysis):
             edited = self._decode(model, latents, direction.to(latents), strength, layers).float()
             sheet = enlarge(make_grid(torch.cat([shown, edited]), len(shown)).cpu(), factor).expand(-1, 3, -1, -1)
             head = column_heads([f"{name} {strength:+.2f}"], sheet.shape[3])
-            frames.append(torch.cat([head, sheet], dim=2))
+            frames.append(film_frame(torch.cat([head, sheet], dim=2)))
         return torch.cat(frames)
 
     def _decode(

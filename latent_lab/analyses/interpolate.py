@@ -18,8 +18,8 @@ from latent_lab.analyses.sample import magnification
 from latent_lab.images import enlarge, make_grid
 from latent_lab.latent.interfaces import AbstractAutoencoder, AbstractDecoder, require
 from latent_lab.latent.spaces import AbstractLatentSpace
-from latent_lab.types import Images, ImageSource, Latents, OtherImages
-from latent_lab.video import WITHOUT_MP4, can_write_mp4, check_video, there_and_back, video_files
+from latent_lab.types import Film, Images, ImageSource, Latents
+from latent_lab.video import WITHOUT_MP4, can_write_mp4, check_video, film_frame, there_and_back, video_files
 
 Layout = Literal["pairs", "corners", "hexagon"]
 
@@ -121,6 +121,12 @@ class Interpolate(AbstractAnalysis):
         if self.steps < 2:
             raise ValueError(f"interpolate needs at least 2 steps, the ends of the path, got {self.steps}")
         check_video(self.name, self.video_frames, self.frames_per_second)
+        if 0 < self.video_frames < len(_ROUND.get(self.layout, ())):
+            corners = len(_ROUND[self.layout])
+            raise ValueError(
+                f"a video round a {self.layout} needs a frame for each of its {corners} corners at least, got "
+                f"{self.video_frames}"
+            )
 
     @torch.no_grad()
     def run(self, model: AbstractDecoder, source: ImageSource | None) -> Result:
@@ -163,14 +169,14 @@ class Interpolate(AbstractAnalysis):
                 protocol["notes"] = [WITHOUT_MP4]
         return Result(self.name, numbers, protocol, pictures, files=files)
 
-    def _film(self, model: AbstractDecoder, ends: Latents) -> OtherImages:
+    def _film(self, model: AbstractDecoder, ends: Latents) -> Film:
         """Frames (T, C, H, W): all pairs at once on their ways there and back, or one image on its way round."""
-        factor = max(1, _SMALLEST_FILMED // model.resolution)
+        factor = magnification(model.resolution, _SMALLEST_FILMED)
         walk = self._tour if self.layout in _ROUND else self._ways
         frames = []
         for latents in walk(model.latent_space, ends):
             sheet = make_grid(_decoded(model, latents), math.ceil(math.sqrt(len(latents))))
-            frames.append(enlarge(sheet.cpu(), factor))
+            frames.append(film_frame(enlarge(sheet.cpu(), factor)))
         return torch.cat(frames)
 
     def _ways(self, space: AbstractLatentSpace, ends: Latents) -> Iterator[Latents]:

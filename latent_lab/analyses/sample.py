@@ -22,9 +22,9 @@ OTHER_STREAM = "evaluate/other_latents"
 """Of the latents that take over where samples are mixed."""
 
 
-def magnification(resolution: int) -> int:
-    """Factor by which sheets of small images are enlarged, so that each image has at least 64 pixels per side."""
-    return max(1, 64 // resolution)
+def magnification(resolution: int, smallest: int = 64) -> int:
+    """Factor by which sheets of small images are enlarged, so that each has at least `smallest` pixels per side."""
+    return max(1, smallest // resolution)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from latent_lab.priors.gaussian_process import FACE_VIDEOS, GaussianProcess, Pos
 from latent_lab.priors.kernels import KernelName
 from latent_lab.priors.linear_baseline import FRAME_STEP, FrameNumbers, between, linear_path
 from latent_lab.types import Images, ImageSource, Latents, Scores
-from latent_lab.video import WITHOUT_MP4, can_write_mp4, check_video, video_files
+from latent_lab.video import WITHOUT_MP4, can_write_mp4, check_video, film_frame, video_files
 
 Baseline = Literal["linear", "linear_released"]
 Hyperparameters = Literal["scaled", "published", "fitted"]
@@ -486,7 +486,7 @@ class ViewSynthesis(AbstractAnalysis):
         film = self._rows_of_pictures(model, source, encoded, filmed)
         frames = torch.cat([enlarge(one, factor) for one in film.rows.values()], dim=3)
         head = plotting.column_heads(list(film.rows), frames.shape[3] // len(film.rows))
-        frames = torch.cat([head.expand(len(frames), -1, -1, -1), frames.expand(-1, 3, -1, -1)], dim=2)
+        frames = torch.cat([film_frame(torch.cat([head, one.expand(-1, 3, -1, -1)], dim=2)) for one in frames.split(1)])
         return pictures, video_files("views", frames, frames_per_second=self.frames_per_second), facts
 
     def _rows_of_pictures(

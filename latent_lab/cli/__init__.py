@@ -54,10 +54,14 @@ def dispatch(argv: list[str]) -> int:
     command = BY_NAME[name]
     if name == "help" and words[0] in BY_NAME and len(words) == 1 and words[0] != "data":
         command, words = BY_NAME[words[0]], ["--help"]
+    command = command.action(words)
     options = options_of_command(command, words)
     if "--help" in words or "-h" in words:
         print(command_help(command, options))
         return 0
+    if command.actions and words and words[0].startswith("-"):
+        actions = ", ".join(action.name for action in command.actions)
+        raise errors.InputError(f"{command.name} needs one of {actions} as its first word, got {words[0]}")
     arguments = parse(words, options, command.sections, command.name)
     return _load(command.run)(arguments) or 0
 

@@ -85,6 +85,7 @@ def apply(opened: OpenedChain, arguments: Arguments) -> None:
             if way[0] == way[-1]:
                 _add(found, "cycle_error_whole", (stations[-1] - stations[0]).abs().mean((1, 2, 3)))
     values = {file_stem(name): torch.cat(pieces) for name, pieces in found.items()}
+    level, num_resamples = opened.options.level, opened.options.num_resamples
     notes = [f"way: {' > '.join(way)}; a row of the strip for each image, a column for each station"]
     result = Result(
         "chain apply",
@@ -97,13 +98,13 @@ def apply(opened: OpenedChain, arguments: Arguments) -> None:
             **({"estimator": estimator.describe()} if estimator is not None else {}),
             **({"identity": identity.describe()} if identity is not None else {}),
             "chain": opened.provenance(),
-            "intervals": {"level": opened.options.level, "num_resamples": opened.options.num_resamples},
+            "intervals": {"level": level, "num_resamples": num_resamples},
             "notes": [*notes, changes] if changes else notes,
             "curated": False,
         },
         {"strip": strip({str(i): torch.cat(row) for i, row in enumerate(pictured)}, chain.resolution)},
         {"Each image": _each_image(source.names, values)},
-        {name: mean_interval(value)[:2] for name, value in values.items()},
+        {name: mean_interval(value, level=level, num_resamples=num_resamples)[:2] for name, value in values.items()},
     )
     finish(result, target)
 

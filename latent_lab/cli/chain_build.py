@@ -27,6 +27,7 @@ from latent_lab.cli.configuration import (
     read_configuration,
 )
 from latent_lab.cli.console import say
+from latent_lab.cli.devices import check_accelerator
 from latent_lab.cli.errors import InputError
 from latent_lab.cli.progress import progress_on_console
 from latent_lab.cli.schema import conform_dataclass, fields_of
@@ -193,6 +194,10 @@ def _prepare(arguments: Arguments) -> _Work:
     if trainer_options.get("devices", "auto") not in ("auto", 1, "1"):
         raise InputError(f"a chain is built on one device, got trainer.devices {trainer_options['devices']}: write 1")
     trainer_options["devices"] = 1
+    if "accelerator" in arguments.options:
+        trainer_options["accelerator"] = arguments.text("accelerator")
+    accelerator = str(trainer_options.get("accelerator", "auto"))
+    check_accelerator(accelerator, "--accelerator")
     configuration = _on_its_domains(configuration, options)
     model, data = recipes.build_model(configuration), recipes.build_data(configuration)
     recipes.check_same_domains(model, data)
@@ -209,7 +214,7 @@ def _prepare(arguments: Arguments) -> _Work:
     folder = Path(out).expanduser()
     settings = plain({"model": model.recipe, "data": data.recipe, "chain": options, "estimator": estimator.describe()})
     ledger = _ledger(folder, settings, data.train_on)
-    device = join_devices(Arguments(options={"accelerator": trainer_options.get("accelerator", "auto")})).device
+    device = join_devices(Arguments(options={"accelerator": accelerator})).device
     return _Work(
         configuration, options, run_options, trainer_options, data, estimator.to(device), folder, ledger, device
     )

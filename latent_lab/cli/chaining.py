@@ -42,8 +42,6 @@ def chain(arguments: Arguments) -> int:
     if action == "label":
         label(rest, arguments)
         return 0
-    if arguments.overrides and action in ("apply", "export"):
-        raise InputError(f"chain {action} takes no keys of a configuration: the chain is used as it was built")
     if len(rest) != 1:
         raise InputError(f"chain {action} needs the folder or the name of one chain: latent-lab chain {action} CHAIN")
     built = OpenedChain(resolve_chain(rest[0]), arguments)

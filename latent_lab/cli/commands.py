@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from latent_lab.cli.arguments import Option
@@ -31,12 +32,19 @@ class Command:
     details: str = ""
     """More sentences for the help."""
     examples: tuple[str, ...] = ()
+    actions: tuple[Command, ...] = ()
+    """What its first word may be, each with options of its own."""
+
+    def action(self, words: Sequence[str]) -> Command:
+        """The action that the first of the words after the command's name says, called as both; else the command."""
+        named = next((one for one in self.actions if [one.name] == list(words[:1])), None)
+        return self if named is None else replace(named, name=f"{self.name} {named.name}")
 
 
 CHECKPOINT = Option("ckpt", "checkpoint file, or a name that `latent-lab checkpoints` lists", "FILE")
 OUT = Option("out", "folder for what comes out", "DIR")
 DEVICES = Option("devices", "number of devices (default 1); the numbers do not depend on it", "N")
-ACCELERATOR = Option("accelerator", "auto (default), cpu, gpu, mps", "NAME")
+ACCELERATOR = Option("accelerator", "auto (default), cpu, gpu, cuda, mps", "NAME")
 SPLIT = Option("split", "which images: train, val, test (default), or of data with views unseen_views", "NAME")
 IMAGES = Option("images", "your own images: a folder or one file, instead of the data of the checkpoint", "PATH")
 CONFIGS = Option("config", "a YAML file, or a shipped name; may be repeated, later ones win", "FILE", repeated=True)
@@ -58,6 +66,32 @@ _LOOK = (
 )
 _SPACES = (CHECKPOINT, OUT, DEVICES, ACCELERATOR, SPLIT, IMAGES)
 _MEASURED = "Model and data are the checkpoint's; what you change over it is printed."
+
+
+def _of_chains(
+    name: str,
+    summary: str,
+    *,
+    usage: str,
+    options: tuple[Option, ...],
+    example: str,
+    names: Literal["", "chains"] = "",
+    sections: tuple[str, ...] = (),
+) -> Command:
+    """An action of `latent-lab chain`."""
+    place = "latent_lab.cli.chaining"
+    return Command(
+        name,
+        "Train",
+        summary,
+        f"{place}:chain",
+        usage=usage,
+        names=names,
+        options=options,
+        options_from=f"{place}:action_options",
+        sections=sections,
+        examples=(f"latent-lab chain {name} {example}",),
+    )
 
 
 COMMANDS = (
@@ -107,24 +141,13 @@ COMMANDS = (
         "latent_lab.cli.chaining:chain",
         usage=(
             "build --config NAME.yaml | apply CHAIN --images DIR --out DIR | report CHAIN | "
-            "export CHAIN --out DIR | label FOLDER --out FILE.csv [--OPTION VALUE ...]"
+            "export CHAIN --out DIR | label FOLDER --out FILE.csv"
         ),
-        names="chains",
-        options=(
-            CONFIGS,
-            Option("out", "build: folder of the chain (default runs/NAME); label: the file; else a folder", "PATH"),
-            Option("images", "apply: images to be translated: a folder or one file", "PATH"),
-            Option("half", "export: round weights to float16, half the size"),
-            ACCELERATOR,
-        ),
-        options_from="latent_lab.cli.chaining:action_options",
-        sections=("model", "data", "chain", "run", "trainer"),
         details=(
             "`build` trains for every step a translator of its own and the last one on, and keeps the latter for both "
-            "steps if it is no worse; ledger.json says what was measured and decided. Stopped, it goes on with the "
-            "same command. CHAIN is its folder, or the name of one that comes with the project. `export` copies what "
-            "`apply` needs into small files to give to others. `label` estimates ages of photographs into a table of "
-            "labels, by which domains are told. `latent-lab chain build --help`, and so on, show each one's options."
+            "steps if it is no worse; ledger.json says what was measured and decided. CHAIN is a chain's folder, or "
+            "the name of one that comes with the project. `latent-lab chain build --help`, and so on, show each "
+            "action's options."
         ),
         examples=(
             "latent-lab chain label photos --estimator dlib_age --estimator-box utkface --out labels.csv",
@@ -132,6 +155,46 @@ COMMANDS = (
             "latent-lab chain apply runs/chain_synthetic --images photos --out older --direction round-trip",
             "latent-lab chain report runs/chain_synthetic --split test",
             "latent-lab chain export runs/chain_synthetic --out small --half",
+        ),
+        actions=(
+            _of_chains(
+                "build",
+                "trains, compares and decides, step by step; stopped, it goes on with the same command",
+                usage="--config NAME.yaml [--out DIR] [--SECTION.OPTION VALUE ...]",
+                options=(CONFIGS, Option("out", "folder of the chain (default runs/NAME)", "DIR"), ACCELERATOR),
+                sections=("model", "data", "chain", "run", "trainer"),
+                example="--config chain_synthetic.yaml",
+            ),
+            _of_chains(
+                "apply",
+                "moves images along a chain and writes them at every station",
+                usage="CHAIN --images PATH --out DIR [--OPTION VALUE ...]",
+                names="chains",
+                options=(Option("images", "what is translated: a folder or one file", "PATH"), OUT, ACCELERATOR),
+                example="chain_faces64 --images photos --out older --direction round-trip",
+            ),
+            _of_chains(
+                "report",
+                "measures all links of a chain on held-out images of its data",
+                usage="CHAIN [--out DIR] [--OPTION VALUE ...]",
+                options=(Option("out", "folder for what comes out (default CHAIN/report)", "DIR"), ACCELERATOR),
+                sections=("data",),
+                example="runs/chain_synthetic --split test",
+            ),
+            _of_chains(
+                "export",
+                "copies what `apply` needs into small files to give to others",
+                usage="CHAIN --out DIR [--half]",
+                options=(OUT, Option("half", "round weights to float16, half the size")),
+                example="runs/chain_synthetic --out small --half",
+            ),
+            _of_chains(
+                "label",
+                "estimates ages of photographs into a table of labels, by which domains are told",
+                usage="FOLDER --out FILE.csv [--OPTION VALUE ...]",
+                options=(Option("out", "table to write", "FILE.csv"), ACCELERATOR),
+                example="photos --estimator dlib_age --estimator-box utkface --out labels.csv",
+            ),
         ),
     ),
     Command(
@@ -149,8 +212,8 @@ COMMANDS = (
         options_from="latent_lab.cli.checking:check_options",
         sections=("model", "data", "run", "trainer"),
         details=(
-            "Takes what `fit` takes. Each row of the schedule is trained for a few seconds; packs of the data are made "
-            "and kept, nothing else of a run is."
+            "Takes the configurations and keys that `fit` takes. Each row of the schedule is trained for a few "
+            "seconds; packs of the data are made and kept, nothing else of a run is."
         ),
         examples=("latent-lab check --config pioneer_folder.yaml --data.root photos",),
     ),
@@ -172,7 +235,7 @@ COMMANDS = (
     Command(
         "validate",
         "Measure",
-        "the same on validation images, quickly, with small samples",
+        "measures as `test` does, on validation images, quickly, with small samples",
         "latent_lab.cli.analysing:validate",
         usage="--ckpt FILE [--out DIR] [--OPTION VALUE ...]",
         options=_LOOK,
@@ -190,7 +253,7 @@ COMMANDS = (
         options=(*_LOOK, SPLIT, IMAGES),
         options_from="latent_lab.cli.analysing:named_analysis",
         sections=("model", "data"),
-        details=_MEASURED,
+        details=f"`latent-lab analyze` alone names all of them. {_MEASURED}",
         examples=("latent-lab analyze interpolate --ckpt pioneer.ckpt --out pictures",),
     ),
     Command(
@@ -259,7 +322,7 @@ COMMANDS = (
         "trains the small network that estimates labels, for `edit` and `mix`",
         "latent_lab.cli.regressing:train",
         usage="--config NAME.yaml|--ckpt FILE --out X.safetensors [--OPTION VALUE ...]",
-        options=(CONFIGS, CHECKPOINT, Option("out", "file to write", "X.safetensors")),
+        options=(CONFIGS, CHECKPOINT, Option("out", "file to write", "X.safetensors"), ACCELERATOR),
         options_from="latent_lab.cli.regressing:regressor_training",
         sections=("data",),
         details="It sees the training images; the table that is printed is of the validation images.",
@@ -271,7 +334,7 @@ COMMANDS = (
     Command(
         "compare-spaces",
         "Compare spaces",
-        "everything below for several models, as one report (Markdown and HTML) with figures",
+        "normality, distances, maps, similarity, directions of several models in one report with figures",
         "latent_lab.cli.spaces:compare_spaces",
         usage="A.ckpt B.ckpt C.ckpt ... [--OPTION VALUE ...]",
         names="checkpoints",

@@ -53,6 +53,9 @@ def all_lines() -> list[Line]:
         found.append(Line(command.name, None, _options(command, []), command.sections, firsts, names))
         if command.options_from is not None:
             found += [Line(command.name, one, _options(command, [one]), command.sections, ()) for one in firsts]
+        for action in command.actions:
+            options = _options(action, [action.name])
+            found.append(Line(command.name, action.name, options, action.sections, (), _names(action)))
     return found
 
 
@@ -65,13 +68,14 @@ def _options(command: Command, words: Sequence[str]) -> tuple[Option, ...]:
 def _first_words(command: Command) -> tuple[str, ...]:
     named: dict[str, Callable[[], Iterable[str]]] = {
         "analyze": _analyses,
-        "chain": _chain_actions,
         "completion": lambda: SHELLS,
         "download": _published,
         "help": _explained,
         "import": _formats,
         "weights": lambda: ("list", "pack"),
     }
+    if command.actions:
+        return tuple(action.name for action in command.actions)
     return tuple(named[command.name]()) if command.name in named else ()
 
 
@@ -84,12 +88,6 @@ def _analyses() -> list[str]:
     from latent_lab.analyses import ANALYSES
 
     return sorted(ANALYSES)
-
-
-def _chain_actions() -> tuple[str, ...]:
-    from latent_lab.cli.chaining import ACTIONS
-
-    return ACTIONS
 
 
 def _formats() -> list[str]:
@@ -174,7 +172,9 @@ def bash_script(lines: Sequence[Line]) -> str:
                 for line in lines
                 if line.first is None and line.firsts
             ),
-            *(f'            "{line.command} "*) choices="{" ".join(line.names)}" ;;' for line in lines if line.names),
+            "        esac",
+            '        case "$command $first $COMP_CWORD" in',
+            *(_bash_names(line) for line in lines if line.names),
             "        esac",
             "    fi",
             '    COMPREPLY=($(compgen -W "$choices" -- "$word"))',
@@ -191,6 +191,12 @@ def bash_script(lines: Sequence[Line]) -> str:
 def _bash_case(line: Line) -> str:
     pattern = f'"{line.command} {line.first}"' if line.first else f'"{line.command} "*'
     return f'{pattern}) choices="{" ".join(_flags(line))}" ;;'
+
+
+def _bash_names(line: Line) -> str:
+    """Names are offered from the first word on, of an action from the second on."""
+    pattern = f'"{line.command} {line.first} "[3-9]' if line.first else f'"{line.command} "*'
+    return f'{pattern}) choices="{" ".join(line.names)}" ;;'
 
 
 def _bash_values(lines: Sequence[Line]) -> list[str]:
@@ -221,7 +227,8 @@ def fish_script(lines: Sequence[Line]) -> str:
         for command in COMMANDS
     ]
     for line in lines:
-        condition = f"__fish_seen_subcommand_from {line.command}"
+        # The word itself: `__fish_seen_subcommand_from report` would be true of `chain report`, too.
+        condition = f"test (commandline -opc)[2] = {line.command}"
         if line.first is not None:
             condition += f"; and __fish_seen_subcommand_from {line.first}"
         begin = f"complete -c latent-lab -n {_quoted(condition)}"

@@ -78,8 +78,6 @@ def label(words: Sequence[str], arguments: Arguments) -> None:
     Raises:
         InputError: if there is not one folder, no --out FILE.csv or one that exists, or no image has an age.
     """
-    if arguments.overrides:
-        raise InputError("chain label takes no keys of a configuration: its options are those of --help")
     if len(words) != 1:
         raise InputError("chain label needs the folder of the images: latent-lab chain label FOLDER --out labels.csv")
     out = arguments.text("out")

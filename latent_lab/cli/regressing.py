@@ -19,6 +19,7 @@ from latent_lab.cli.configuration import (
 from latent_lab.cli.console import quieten, say
 from latent_lab.cli.errors import InputError
 from latent_lab.cli.schema import arguments_from
+from latent_lab.cli.trained import join_devices
 from latent_lab.models.base import CHECKPOINT_KEY
 from latent_lab.models.loading import read_checkpoint
 from latent_lab.networks.label_regressor import LabelRegressor
@@ -41,12 +42,13 @@ def train(arguments: Arguments) -> None:
     if out is None or not out.endswith(".safetensors"):
         raise InputError(f"train-regressor needs --out FILE.safetensors, got {out or 'none'}")
     settings = RegressorTraining(**arguments_from(arguments.options, RegressorTraining))
+    device = join_devices(arguments).device
     data = recipes.build_data(_data_of(arguments))
     data.prepare_data()
     data.setup()
     train_images, held_out = data.source("train"), data.source("val")
     progress = _Progress(settings.kimg)
-    regressor = train_regressor(train_images, held_out, data.resolution, settings, report=progress)
+    regressor = train_regressor(train_images, held_out, data.resolution, settings, device=device, report=progress)
     progress.end()
     path = Path(out).expanduser()
     regressor.save(path)

@@ -59,7 +59,7 @@ def list_images(root: Path) -> list[str]:
         ValueError: if the folder is missing, is a file, or holds no image file.
     """
     if not root.exists():
-        raise ValueError(f"image folder {str(root)!r} does not exist: give the path of a folder with images")
+        raise ValueError(f"image folder {str(root)!r} does not exist: name a folder with images (--data.root DIR)")
     if not root.is_dir():
         raise ValueError(f"image folder {str(root)!r} is a file, not a folder: give the folder that contains it")
     names = sorted(_walk(root))

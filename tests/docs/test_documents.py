@@ -18,7 +18,7 @@ from latent_lab.analyses.chain_building import ChainOptions
 from latent_lab.callbacks import RunOptions
 from latent_lab.cli import recipes, schema
 from latent_lab.cli.arguments import Option, parse
-from latent_lab.cli.commands import BY_NAME
+from latent_lab.cli.commands import BY_NAME, Command
 from latent_lab.cli.configuration import (
     Configuration,
     find_configuration,
@@ -175,8 +175,8 @@ def placeholder(word: str) -> bool:
     return word == "..." or re.fullmatch(r"[A-Z]+(\.\w+)?", word) is not None
 
 
-def target_of(command: str, words: Sequence[str]) -> Any:
-    place = BY_NAME[command].options_from
+def target_of(command: Command, words: Sequence[str]) -> Any:
+    place = command.options_from
     if place is None or (words and placeholder(words[0])):
         return None
     module, _, name = place.partition(":")
@@ -213,13 +213,13 @@ def check_command(line: str) -> None:
         return
     if name not in BY_NAME:
         raise InputError(f"there is no command {name}")
-    command = BY_NAME[name]
+    command = BY_NAME[name].action(words)
     if name == "help":
         known = {*MODELS, *recipes.data_classes(), *ANALYSES, *BY_NAME, "run", "trainer"}
         if words and not placeholder(words[0]) and words[0].lower() not in {one.lower() for one in known}:
             raise InputError(f"there is no help on {words[0]}")
         return
-    target = target_of(name, words)
+    target = target_of(command, words)
     options = [*command.options, *(options_of(target) if target is not None else ()), Option("help", "")]
     if target is None and command.options_from is not None:
         words = [word for word in words if not word.startswith("--")]

@@ -6,11 +6,21 @@ import pytest
 import torch
 from PIL import Image
 
-from latent_lab.video import can_write_mp4, check_video, save_gif, save_mp4, save_webp, there_and_back, video_files
+from latent_lab.video import (
+    LARGEST_SIDE,
+    can_write_mp4,
+    check_video,
+    film_frame,
+    save_gif,
+    save_mp4,
+    save_webp,
+    there_and_back,
+    video_files,
+)
 
 
 def fading(count: int = 5) -> torch.Tensor:
-    return torch.linspace(-1, 1, count).view(-1, 1, 1, 1).expand(-1, 3, 9, 12)
+    return film_frame(torch.linspace(-1, 1, count).view(-1, 1, 1, 1).expand(-1, 3, 9, 12))
 
 
 def test_a_gif_has_every_frame_and_repeats(tmp_path):
@@ -22,15 +32,9 @@ def test_a_gif_has_every_frame_and_repeats(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["v.gif"]
 
 
-def test_grey_frames_make_a_gif(tmp_path):
-    save_gif(tmp_path / "v.gif", fading()[:, :1])
-    with Image.open(tmp_path / "v.gif") as video:
-        assert video.n_frames == 5
-
-
 def test_a_webp_has_every_frame_in_all_colours_and_repeats(tmp_path):
     frames = torch.stack([torch.full((9, 12), -0.37), torch.full((9, 12), 0.11), torch.full((9, 12), 0.83)])
-    save_webp(tmp_path / "v.webp", torch.stack([frames, frames.flip(0)]), frames_per_second=20)
+    save_webp(tmp_path / "v.webp", film_frame(torch.stack([frames, frames.flip(0)])), frames_per_second=20)
     with Image.open(tmp_path / "v.webp") as video:
         assert (video.n_frames, video.size, video.info["loop"]) == (2, (12, 9), 0)
         video.seek(1)
@@ -53,7 +57,21 @@ def test_a_video_comes_in_all_formats_that_can_be_written(tmp_path, monkeypatch)
 def test_there_and_back_closes_without_a_jump_or_a_frame_twice():
     assert there_and_back(4) == [0.0, 0.5, 1.0, 0.5]
     assert there_and_back(2) == [0.0, 1.0]
-    assert max(there_and_back(5)) == pytest.approx(0.8)
+    assert there_and_back(3) == [0.0, 1.0, 0.5]
+    assert there_and_back(5) == pytest.approx([0.0, 0.5, 1.0, 2 / 3, 1 / 3])
+
+
+def test_grey_frames_make_every_format(tmp_path):
+    for name, write in video_files("grey", fading()[:, :1], frames_per_second=10).items():
+        write(tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_large_sheets_are_reduced_to_frames_that_every_format_holds(tmp_path):
+    frame = film_frame(torch.zeros(1, 3, 40, 17_000))
+    assert (frame.dtype, frame.shape) == (torch.uint8, (1, 3, 2, LARGEST_SIDE))
+    for name, write in video_files("long", frame.expand(2, -1, -1, -1), frames_per_second=10).items():
+        write(tmp_path / name)
 
 
 @pytest.mark.parametrize(("frames", "speed"), [(-1, 12.0), (1, 12.0), (10, 0.0), (10, float("nan")), (10, 80.0)])

@@ -56,6 +56,9 @@ def test_bash_completes_commands(script: Path):
         (("help", "GammaV"), {"GammaVAE"}),
         (("sample", "photos/"), set()),
         (("chain", "apply", "chain_"), {"chain_faces64"}),
+        (("chain", "build", "chain_"), set()),
+        (("chain", "label", "--ha"), set()),
+        (("chain", "export", "--ha"), {"--half"}),
         (("report", "stylegan_"), {"stylegan_faces32"}),
         (("map", "gamma_vae_faces32", "split_"), {"split_vae_faces32"}),
     ],
@@ -68,7 +71,7 @@ def test_bash_completes_options_choices_and_names(script: Path, words: tuple[str
 def test_fish_knows_every_option_of_every_command(lines: list[Line]):
     rows = fish_script(lines).splitlines()
     for line in lines:
-        mine = [row for row in rows if f"__fish_seen_subcommand_from {line.command}" in row]
+        mine = [row for row in rows if f"(commandline -opc)[2] = {line.command}" in row]
         assert all(any(f" -l {option.name} " in row for row in mine) for option in line.options)
     assert all(row.count("'") % 2 == 0 for row in rows if "\\'" not in row)
 
@@ -76,7 +79,7 @@ def test_fish_knows_every_option_of_every_command(lines: list[Line]):
 def test_fish_offers_checkpoints_and_chains_where_a_word_may_name_one(lines: list[Line]):
     rows = fish_script(lines).splitlines()
     for command, name in (("report", "stylegan_faces32"), ("chain", "chain_faces64")):
-        assert any(f"__fish_seen_subcommand_from {command}' -a '" in row and name in row for row in rows)
+        assert any(f"(commandline -opc)[2] = {command}" in row and "' -a '" in row and name in row for row in rows)
 
 
 def test_zsh_loads_what_runs_the_script_of_bash(capsys: pytest.CaptureFixture[str]):

@@ -133,7 +133,7 @@ def test_images_without_an_age_get_an_empty_cell_and_one_sentence(latent_lab: An
         (["--out", "x.csv"], "chain label needs the folder of the images"),
         (["nowhere", "--out", "x.csv", "--estimator", "drawn"], "image folder 'nowhere' does not exist"),
         (["discs", "--out", "there.csv"], "there.csv exists, and its labels may be known"),
-        (["discs", "--out", "x.csv", "--data.root", "y"], "chain label takes no keys of a configuration"),
+        (["discs", "--out", "x.csv", "--data.root", "y"], "chain label has no option --data.root"),
     ],
 )
 def test_what_cannot_be_labelled_is_said_in_one_sentence(words: list[str], sentence: str, latent_lab: Any, discs: Path):
