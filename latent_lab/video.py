@@ -23,7 +23,7 @@ WITHOUT_MP4 = "the video is GIF and WebP alone: MP4 needs the package av, pip in
 
 
 def can_write_mp4() -> bool:
-    """Whether the package av is installed: `pip install latent-lab[video]`."""
+    """Whether the package av is installed: `pip install '.[video]'`."""
     return importlib.util.find_spec("av") is not None
 
 
@@ -126,7 +126,7 @@ def save_mp4(path: Path, frames: Film, *, frames_per_second: float = 10.0) -> No
         ValueError: if the package av is not installed.
     """
     if not can_write_mp4():
-        raise ValueError("MP4 needs the package av: pip install latent-lab[video]")
+        raise ValueError("MP4 needs the package av: pip install 'latent-lab[video]'")
     import av
 
     height, width = frames.shape[-2:]

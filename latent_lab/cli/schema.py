@@ -212,6 +212,8 @@ def _interpret(text: CommandLineText, members: Sequence[Any]) -> Any:
     """What was typed, as YAML where that fits the type, else as it stands: a folder may be called 2024."""
     parsed = parse_yaml(text)
     takes_text = str in members or Path in members
+    if text == "none" and type(None) in members and not takes_text and not any("none" in get_args(m) for m in members):
+        return None  # as help texts call it; YAML says null
     if any(is_list(member) for member in members) and not takes_text and isinstance(parsed, str):
         return [parse_yaml(part.strip()) for part in text.split(",")]
     fits = parsed is None or type(parsed) in members or isinstance(parsed, list | dict)

@@ -160,6 +160,31 @@ def test_another_setting_is_refused_for_a_chain_that_was_begun(latent_lab: Any, 
     assert_one_sentence(outcome, "was begun with other settings (chain.tolerance: 2.0, was 1000.0): undo the change")
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--images", "photos", "apply", "chain"],
+            "chain needs one of build, apply, report, export, label as its first",
+        ),
+        (["apply", "chain", "--images", "photos", "--out", "o", "--half"], "chain apply has no option --half"),
+        (
+            ["apply", "chain", "--images", "photos", "--out", "o", "--data.root", "x"],
+            "chain apply has no option --data",
+        ),
+        (["build", "--images", "photos"], "chain build has no option --images"),
+    ],
+)
+def test_each_action_takes_its_own_options_alone(latent_lab: Any, words: list[str], sentence: str):
+    assert_one_sentence(latent_lab("chain", *words), sentence)
+
+
+def test_each_action_has_its_own_help(latent_lab: Any):
+    outcome = latent_lab("chain", "export", "--help")
+    assert outcome.out.startswith("usage: latent-lab chain export CHAIN --out DIR [--half]")
+    assert "--tolerance" not in outcome.out
+
+
 def test_images_keep_their_names_at_every_station(latent_lab: Any, built: Path, photos: Path):
     (photos / "d.png").unlink()
     shutil.copy(photos / "a.png", photos / "a.bmp")

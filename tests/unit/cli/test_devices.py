@@ -19,6 +19,8 @@ def _no_gpu(monkeypatch):
         (["sample", "--ckpt", "model.ckpt"], "--accelerator"),
         (["test", "--ckpt", "model.ckpt"], "--accelerator"),
         (["explore", "model.ckpt"], "--accelerator"),
+        (["train-regressor", "--config", "tiny", "--out", "r.safetensors"], "--accelerator"),
+        (["chain", "build", "--config", "chain_synthetic", "--out", "chain"], "--accelerator"),
         (["fit", "--config", "tiny"], "--trainer.accelerator"),
         (["check", "--config", "tiny"], "--trainer.accelerator"),
     ],
