@@ -215,7 +215,10 @@ class Normality(AbstractSpacesAnalysis):
     def _held_out(self, one: Participant) -> Latents:
         codes = one.codes("held_out", self.num, self.batch_size)
         if len(codes) < _LEAST:
-            raise ValueError(f"normality needs at least {_LEAST} images, got {len(codes)}: name a larger data set")
+            raise ValueError(
+                f"normality needs at least {_LEAST} images, got {len(codes)}: name a larger data set, or hold out more "
+                "of a folder (--data.split last --data.holdout 0.3)"
+            )
         return codes
 
     # ---------------------------------------------------------------------------------------------------- the tests

@@ -130,7 +130,7 @@ def write_page(path: Path, text: str) -> None:
 
 _STYLE = """\
 body { font-family: sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; font-size: 0.9rem; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 0.9rem; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.7rem; text-align: left; vertical-align: top; }
 td[style*="right"] { white-space: nowrap; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; }
