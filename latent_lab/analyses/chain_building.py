@@ -54,7 +54,7 @@ class ChainOptions:
     """What the mean estimated age is compared with: the domain's nominal value, or the mean estimate of its real
     held-out images, which an estimator's bias does not touch."""
     estimator: str = "drawn"
-    """What estimates ages: drawn (drawn discs), dlib_age, regressor, or the dotted path of a network of your own."""
+    """What estimates ages: drawn (drawn discs), dlib_age, regressor, or the import path of a network of your own."""
     estimator_path: str | None = None
     """File of the estimator's weights."""
     estimator_box: str | None = None

@@ -146,7 +146,7 @@ class Evaluate(AbstractAnalysis):
     """Any of fd, kd, fd_infinity, pr, is, memorisation, swd, ppl (samples), lpips, rmse, similarity (reconstructions),
     recovery (latents)."""
     extractor: str = "auto"
-    """inception, vgg16, efflite0, dlib_identity, dlib_age, random, or your own network's dotted path; auto: the first
+    """inception, vgg16, efflite0, dlib_identity, dlib_age, random, or your own network's import path; auto: the first
     found of inception, efflite0 and random."""
     extractor_path: str | None = None
     """Its weights file, or a folder that holds it."""

@@ -40,7 +40,7 @@ class Translate(AbstractAnalysis):
     num_measured: int = 256
     """Images that are counted in the numbers; fewer if there are fewer."""
     estimator: str | None = None
-    """What estimates ages: drawn (drawn discs), dlib_age, regressor, or the dotted path of a network of your own."""
+    """What estimates ages: drawn (drawn discs), dlib_age, regressor, or the import path of a network of your own."""
     estimator_path: str | None = None
     """File of the estimator's weights."""
     estimator_box: str | None = None

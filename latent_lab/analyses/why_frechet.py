@@ -162,7 +162,7 @@ class WhyFrechet(AbstractAnalysis):
     factors: tuple[str, ...] = FACTORS
     """Any of resize, quantisation, precision, extractor, counts, reference, flips, covariance, samples."""
     extractor: str = "auto"
-    """Of the base: inception, vgg16, efflite0, dlib_identity, dlib_age, random, a class path, or auto."""
+    """Of the base: inception, vgg16, efflite0, dlib_identity, dlib_age, random, an import path, or auto."""
     extractor_path: str | None = None
     """Its weights file, or a folder that holds it; other extractors are looked for in a folder, too."""
     identity_box: tuple[float, ...] | str = "celeba"

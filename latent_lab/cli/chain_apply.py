@@ -16,7 +16,7 @@ from latent_lab.analyses.base import Result, file_stem
 from latent_lab.analyses.chain_report import Direction, Looks, cycle_errors, strip, translated
 from latent_lab.analyses.feeding import spread
 from latent_lab.cli.arguments import Arguments
-from latent_lab.cli.chain_opened import OpenedChain
+from latent_lab.cli.chain_opened import EstimatorChoice, OpenedChain
 from latent_lab.cli.console import say
 from latent_lab.cli.errors import InputError
 from latent_lab.cli.progress import progress_on_console
@@ -30,7 +30,7 @@ from latent_lab.types import Images, Scores
 
 
 @dataclass(frozen=True)
-class Applying(Looks):
+class Applying(Looks, EstimatorChoice):
     """Options of `chain apply`."""
 
     direction: Direction = "forward"
@@ -39,13 +39,6 @@ class Applying(Looks):
     """Domain of the images; left out: where the direction begins."""
     to_domain: str | None = None
     """Domain where the way ends, or turns; left out: where the direction ends."""
-    estimator: str | None = None
-    """What estimates ages: drawn, dlib_age, regressor, a dotted path, or none; left out: what the chain was built with,
-    if its weights are there."""
-    estimator_path: str | None = None
-    """File of the estimator's weights."""
-    estimator_box: str | None = None
-    """Of dlib_age, where the face is."""
 
 
 def apply(opened: OpenedChain, arguments: Arguments) -> None:

@@ -63,6 +63,19 @@ class Translators:
         self._loaded.clear()
 
 
+@dataclass(frozen=True)
+class EstimatorChoice:
+    """Which estimator of ages is used instead of the one that a chain was built with."""
+
+    estimator: str | None = None
+    """What estimates ages: drawn, dlib_age, regressor, an import path, or, to apply a chain, none; left out: what the
+    chain was built with."""
+    estimator_path: str | None = None
+    """File of the estimator's weights."""
+    estimator_box: str | None = None
+    """Of dlib_age, where the face is."""
+
+
 @dataclass
 class OpenedChain:
     """A finished chain as commands use it.
@@ -124,8 +137,13 @@ class OpenedChain:
             [candidates.get(("reused", step)) for step in steps],
         )
 
-    def estimator(self, asked: Any) -> AbstractAgeEstimator:
-        """The one that is asked for, or the one that the chain was built with."""
+    def estimator(self, asked: EstimatorChoice) -> AbstractAgeEstimator:
+        """The one that is asked for, or the one that the chain was built with.
+
+        Raises:
+            InputError: if the chain's own is somebody's class, which is not imported unless it is named.
+            ValueError: if there is no such estimator, or its weights are absent.
+        """
         own = self.options
         if asked.estimator in (None, own.estimator):
             name = own.estimator

@@ -11,7 +11,7 @@ from latent_lab.analyses.chain_report import ChainReport, chain_report
 from latent_lab.analyses.feeding import spread
 from latent_lab.cli import recipes
 from latent_lab.cli.arguments import Arguments
-from latent_lab.cli.chain_opened import OpenedChain
+from latent_lab.cli.chain_opened import EstimatorChoice, OpenedChain
 from latent_lab.cli.configuration import overrides_as_configuration
 from latent_lab.cli.errors import InputError
 from latent_lab.cli.progress import progress_on_console
@@ -24,17 +24,11 @@ from latent_lab.networks.age_estimation import AbstractAgeEstimator, AgeEstimato
 
 
 @dataclass(frozen=True)
-class Reporting(ChainReport):
+class Reporting(ChainReport, EstimatorChoice):
     """Options of `chain report`."""
 
     split: str = "test"
     """Which held-out images: test or val."""
-    estimator: str | None = None
-    """What estimates ages: drawn, dlib_age, regressor, or a dotted path; left out: what the chain was built with."""
-    estimator_path: str | None = None
-    """File of the estimator's weights."""
-    estimator_box: str | None = None
-    """Of dlib_age, where the face is."""
 
 
 def report(opened: OpenedChain, arguments: Arguments) -> None:

@@ -40,7 +40,7 @@ class Labelling:
     """Options of `chain label`."""
 
     estimator: str = "dlib_age"
-    """What estimates ages: dlib_age, regressor, drawn (drawn discs), or the dotted path of a network of your own."""
+    """What estimates ages: dlib_age, regressor, drawn (drawn discs), or the import path of a network of your own."""
     estimator_path: str | None = None
     """File of the estimator's weights."""
     estimator_box: str | None = None

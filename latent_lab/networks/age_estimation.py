@@ -26,7 +26,7 @@ from latent_lab.networks.pretrained import FrozenNetwork
 from latent_lab.types import Images, Scores
 
 AGE_ESTIMATORS = ("drawn", "dlib_age", "regressor")
-"""Names that `find_age_estimator` knows, besides dotted paths of a user's own networks."""
+"""Names that `find_age_estimator` knows, besides import paths of a user's own networks."""
 _PIECE = 64
 
 
@@ -178,7 +178,7 @@ class OwnAgeEstimator(AbstractAgeEstimator):
     With an integer attribute `input_resolution` it gets images of that many pixels per side.
 
     Args:
-        class_path: dotted path of an nn.Module class, or of a function that returns a module; called without arguments.
+        class_path: import path of an nn.Module class, or of a function that returns a module; called without arguments.
         path: a file with its state dict, if it has not its weights already.
 
     Raises:
@@ -221,7 +221,7 @@ def find_age_estimator(
     """The named estimator.
 
     Args:
-        name: "drawn" (the oracle of `SyntheticAgeing`), "dlib_age", "regressor", or the dotted path of a user's own
+        name: "drawn" (the oracle of `SyntheticAgeing`), "dlib_age", "regressor", or the import path of a user's own
             nn.Module class or function, see `OwnAgeEstimator`.
         path: of "regressor" its file; of the others a weights file.
         box: of "dlib_age", where the face is; see `find_extractor`.
@@ -247,7 +247,7 @@ def find_age_estimator(
         return RegressorAgeEstimator(path)
     if "." not in name:
         raise ValueError(
-            f"unknown age estimator {name!r}: use {', '.join(AGE_ESTIMATORS)}, or the dotted path of your own network"
+            f"unknown age estimator {name!r}: use {', '.join(AGE_ESTIMATORS)}, or the import path of your own network"
         )
     own = None if path is None else Path(path).expanduser()
     if own is not None and not own.is_file():

@@ -61,7 +61,7 @@ EFFICIENTNET_LITE0 = PublishedWeights(
     purpose="--extractor efflite0",
 )
 EXTRACTORS = ("inception", "vgg16", "efflite0", "dlib_identity", "dlib_age", "random")
-"""Names that `find_extractor` knows, besides "auto" and dotted paths of a user's own networks."""
+"""Names that `find_extractor` knows, besides "auto" and import paths of a user's own networks."""
 SEEING_FACES = ("dlib_identity", "dlib_age")
 """Those of them that need to know where the face is, their option `box`."""
 _RANDOM_SEED = 20150105
@@ -403,7 +403,7 @@ def find_extractor(
     Args:
         name: "inception", "vgg16", "efflite0", "dlib_identity", "dlib_age", "random"; or "auto": inception, efflite0 or
             random, the first whose weights are on this machine (the choice shows in the extractor's name and thereby in
-            every result); or the dotted path of a user's own nn.Module class or function, see `OwnExtractor`.
+            every result); or the import path of a user's own nn.Module class or function, see `OwnExtractor`.
         path: weights file, or a folder that holds it; otherwise the folder LATENT_LAB_WEIGHTS and torch hub's cache.
             For a user's own network, a file with its state dict.
         resize: "clean", "tf1", "torch" or "torchmetrics", see `resizing`.
@@ -435,7 +435,7 @@ def find_extractor(
         return build_for_faces(file, sha256_of(file), viewing, box_of("celeba" if box is None else box))
     if "." not in name:
         raise ValueError(
-            f"unknown extractor {name!r}: use auto, {', '.join(EXTRACTORS)}, or the dotted path of your own network"
+            f"unknown extractor {name!r}: use auto, {', '.join(EXTRACTORS)}, or the import path of your own network"
         )
     if path is None:
         return _own(name, None, None, viewing)

@@ -27,7 +27,7 @@ class OwnExtractor(AbstractExtractor):
     protocol; any other one gets them as they are. The number of features is found with two black images.
 
     Args:
-        class_path: dotted path of an nn.Module class, or of a function that returns a module; called without arguments.
+        class_path: import path of an nn.Module class, or of a function that returns a module; called without arguments.
         path: a file with its state dict (.safetensors, or what `torch.save` wrote), if it has not its weights already.
         viewing: how images are brought to it.
 
@@ -90,7 +90,7 @@ def build_own(class_path: str) -> nn.Module:
     """A network of the user's, as its class or function makes it.
 
     Args:
-        class_path: dotted path of an nn.Module class, or of a function that returns a module; called without arguments.
+        class_path: import path of an nn.Module class, or of a function that returns a module; called without arguments.
 
     Raises:
         ValueError: if it cannot be imported or called, or gives no module.

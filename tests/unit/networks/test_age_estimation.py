@@ -149,7 +149,7 @@ def test_a_regressor_of_other_labels_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("oracle",), "unknown age estimator 'oracle': use drawn, dlib_age, regressor, or the dotted path of your own"),
+        (("oracle",), "unknown age estimator 'oracle': use drawn, dlib_age, regressor, or the import path of your own"),
         (("regressor",), "needs the path of a file that `latent-lab train-regressor` has written"),
         (("drawn", "x.pt"), "has no weights file, got the path x.pt"),
         (("nowhere_at_all.Network",), "nowhere_at_all.Network cannot be imported"),
