@@ -115,7 +115,7 @@ def test_linked_folders_are_followed_once(make_images, tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match="does not exist: give the path"):
+    with pytest.raises(ValueError, match="does not exist: name a folder"):
         list_images(tmp_path / "nowhere")
 
 
