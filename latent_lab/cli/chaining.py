@@ -12,12 +12,13 @@ from latent_lab.cli.chain_build import build
 from latent_lab.cli.chain_export import export_chain
 from latent_lab.cli.chain_opened import OpenedChain
 from latent_lab.cli.chain_report import Reporting, report
+from latent_lab.cli.commands import BY_NAME
 from latent_lab.cli.console import quieten
 from latent_lab.cli.errors import InputError, closest
 from latent_lab.cli.labelling import Labelling, label
 from latent_lab.models.loading import resolve_chain
 
-ACTIONS = ("build", "apply", "report", "export", "label")
+ACTIONS = tuple(action.name for action in BY_NAME["chain"].actions)
 
 
 def action_options(words: Sequence[str]) -> type[Any] | None:

@@ -173,7 +173,7 @@ def _check_origin(path: str | Path, recipe: Any) -> None:
 
 
 def class_of(class_path: str) -> type:
-    """The class of a import path, or of a model's short name."""
+    """The class of an import path, or of a model's short name."""
     from latent_lab.models import MODELS
 
     if class_path in MODELS:
